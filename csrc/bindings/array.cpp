@@ -1,0 +1,122 @@
+// The Python class _core.Array: views, NumPy, and the state of the machine.
+#include "core/array.h"
+
+#include <omp.h>
+#include <pybind11/numpy.h>
+
+#include "bindings/bindings.h"
+#include "core/allocator.h"
+
+namespace pymodel {
+namespace {
+
+py::tuple to_tuple(const int64_t* values, int count) {
+  py::tuple tuple(static_cast<size_t>(count));
+  for (int i = 0; i < count; ++i) tuple[static_cast<size_t>(i)] = py::int_(values[i]);
+  return tuple;
+}
+
+// Two-byte floats have no NumPy type of their own here: they travel as uint16, which the Python
+// side reinterprets (ml_dtypes).
+py::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::float32:
+      return py::dtype::of<float>();
+    case DType::int32:
+      return py::dtype::of<int32_t>();
+    case DType::int64:
+      return py::dtype::of<int64_t>();
+    case DType::uint8:
+      return py::dtype::of<uint8_t>();
+    case DType::boolean:
+      return py::dtype::of<bool>();
+    case DType::float16:
+    case DType::bfloat16:
+      break;
+  }
+  return py::dtype::of<uint16_t>();
+}
+
+py::array to_numpy(const py::object& self) {
+  const Array& array = self.cast<const Array&>();
+  std::vector<py::ssize_t> shape, strides;
+  const auto bytes = static_cast<int64_t>(item_size(array.dtype()));
+  for (int i = 0; i < array.ndim(); ++i) {
+    shape.push_back(array.view().shape[i]);
+    strides.push_back(array.view().strides[i] * bytes);
+  }
+  return py::array(numpy_dtype(array.dtype()), shape, strides, array.view().data, self);
+}
+
+// A view of the NumPy array's memory, which stays alive as long as the view does.
+Array from_numpy(const py::array& source, const std::string& dtype_text) {
+  const DType dtype = parse_dtype(dtype_text);
+  const auto bytes = static_cast<int64_t>(item_size(dtype));
+  if (source.itemsize() != bytes) throw DTypeError("from_numpy: the item size is not that of " + dtype_text);
+  std::vector<int64_t> shape, strides;
+  for (py::ssize_t i = 0; i < source.ndim(); ++i) {
+    if (source.strides(i) % bytes != 0) throw ShapeError("from_numpy: unaligned strides; copy the array");
+    shape.push_back(source.shape(i));
+    strides.push_back(source.strides(i) / bytes);
+  }
+  auto* owner = new py::object(source);
+  auto on_release = [owner] {
+    py::gil_scoped_acquire locked;
+    delete owner;
+  };
+  auto storage = std::make_shared<Storage>(const_cast<void*>(source.data()),
+                                           static_cast<size_t>(source.nbytes()), Device{}, on_release);
+  return Array(std::move(storage), 0, dtype, shape, strides);
+}
+
+}  // namespace
+
+PYMODEL_BINDINGS(m) {
+  py::class_<Array>(m, "Array")
+      .def_property_readonly("shape", [](const Array& a) { return to_tuple(a.view().shape, a.ndim()); })
+      .def_property_readonly("strides", [](const Array& a) { return to_tuple(a.view().strides, a.ndim()); })
+      .def_property_readonly("ndim", &Array::ndim)
+      .def_property_readonly("numel", &Array::numel)
+      .def_property_readonly("dtype", [](const Array& a) { return dtype_name(a.dtype()); })
+      .def_property_readonly("device", [](const Array& a) { return device_name(a.device()); })
+      .def_property_readonly("contiguous", &Array::contiguous)
+      .def_property_readonly("data_ptr", [](const Array& a) { return reinterpret_cast<uintptr_t>(a.view().data); })
+      .def_property_readonly("nbytes", [](const Array& a) { return a.numel() * static_cast<int64_t>(item_size(a.dtype())); })
+      .def("shares_storage", [](const Array& a, const Array& b) { return a.storage() == b.storage(); })
+      .def("reshape", &Array::reshape)
+      .def("permute", &Array::permute)
+      .def("slice", &Array::slice)
+      .def("select", &Array::select)
+      .def("expand", &Array::expand)
+      .def("unsqueeze", &Array::unsqueeze)
+      .def("empty_like", [](const Array& a) { return Array::empty(a.shape(), a.dtype(), a.device()); })
+      .def("numpy", &to_numpy);
+
+  m.def("empty", [](const std::vector<int64_t>& shape, const std::string& dtype, const std::string& device) {
+    return Array::empty(shape, parse_dtype(dtype), parse_device(device));
+  });
+  m.def("from_numpy", &from_numpy);
+  m.def("check_device", [](const std::string& name) { return device_name(parse_device(name)); });
+
+  m.def("isa", [] { return isa_name(active_isa()); });
+  m.def("detected_isa", [] { return isa_name(detected_isa()); });
+  m.def("num_threads", [] { return omp_get_max_threads(); });
+  m.def("set_num_threads", [](int count) {
+    if (count < 1) throw ShapeError("set_num_threads: the count must be at least 1, got " + std::to_string(count));
+    omp_set_num_threads(count);
+  });
+  m.def("build_options", [] { return PYMODEL_BUILD_OPTIONS; });
+  m.def("empty_cache", &empty_cache);
+  m.def("reset_peak_memory", &reset_peak_memory);
+  m.def("memory_stats", [] {
+    const AllocatorStats stats = allocator_stats();
+    py::dict result;
+    result["in_use"] = stats.in_use;
+    result["peak_in_use"] = stats.peak_in_use;
+    result["cached"] = stats.cached;
+    result["system_allocations"] = stats.system_allocations;
+    return result;
+  });
+}
+
+}  // namespace pymodel

@@ -1,0 +1,89 @@
+// Shared by all bindings: registration, argument checks, and running a kernel without the GIL.
+//
+// A bindings file holds the entry points of one op inside PYMODEL_BINDINGS(m) { m.def(...); }.
+// Being compiled into the module registers it; there is no list to extend.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <initializer_list>
+#include <string>
+
+#include "core/array.h"
+#include "core/errors.h"
+#include "core/isa.h"
+
+namespace pymodel {
+
+namespace py = pybind11;
+
+// ---------------------------------------------------------------------------------------------
+// Registration
+
+using BindFunction = void (*)(py::module_&);
+
+class Registrar {
+ public:
+  explicit Registrar(BindFunction bind);
+};
+
+#define PYMODEL_BINDINGS(m)                              \
+  static void bind_this_file(::pybind11::module_& m);    \
+  static const ::pymodel::Registrar registrar_of_this_file(bind_this_file); \
+  static void bind_this_file(::pybind11::module_& m)
+
+// ---------------------------------------------------------------------------------------------
+// Checks. `op` and `argument` name what the user called; optional arrays arrive as null pointers.
+
+constexpr int64_t kAnyExtent = -1;
+
+class Checker {
+ public:
+  explicit Checker(const char* op) : op_(op) {}
+
+  // kAnyExtent matches every extent.
+  void shape(const char* argument, const Array& array, std::initializer_list<int64_t> wanted) const;
+  void shape_like(const char* argument, const Array& array, const Array& other) const;
+  void ndim(const char* argument, const Array& array, int wanted) const;
+  void dtype(const char* argument, const Array& array, std::initializer_list<DType> wanted) const;
+  void floating(const char* argument, const Array& array) const;
+  void integer(const char* argument, const Array& array) const;  // int32 or int64
+  void contiguous(const char* argument, const Array& array) const;
+  // The last dimension lies densely in memory.
+  void unit_stride(const char* argument, const Array& array) const;
+  // All given arrays lie on one device; null pointers are passed over.
+  void same_device(std::initializer_list<const Array*> arrays) const;
+  [[noreturn]] void fail(const std::string& message) const;  // ShapeError "op: message"
+
+ private:
+  const char* op_;
+};
+
+inline TensorView view_or_null(const Array* array) {
+  return array == nullptr ? TensorView{} : array->view();
+}
+
+// Scratch memory that lives as long as one kernel call.
+class Workspace {
+ public:
+  explicit Workspace(int64_t bytes);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  void* data() const { return data_; }
+
+ private:
+  void* data_;
+  size_t bytes_;
+};
+
+// Runs the kernel built for `device`, without the GIL.
+#define PYMODEL_RUN(name, device, arguments)             \
+  do {                                                   \
+    static_cast<void>(device);                           \
+    ::pybind11::gil_scoped_release released;             \
+    PYMODEL_CPU_KERNEL(name)(arguments);                 \
+  } while (false)
+
+}  // namespace pymodel

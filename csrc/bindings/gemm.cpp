@@ -1,0 +1,60 @@
+#include "ops/gemm/gemm.h"
+
+#include "bindings/activation.h"
+#include "bindings/bindings.h"
+
+namespace pymodel {
+
+static void run_gemm(const Array& a, const Array& b, const Array& c, const Array* bias,
+                     const Array* residual, const Array* preactivation, float alpha, float beta,
+                     const std::string& activation, bool activation_gradient) {
+  const Checker check("gemm");
+  check.ndim("a", a, 2);
+  check.floating("a", a);
+  check.shape("b", b, {a.size(1), kAnyExtent});
+  check.dtype("b", b, {a.dtype()});
+  const int64_t m = a.size(0), n = b.size(1);
+  check.shape("out", c, {m, n});
+  check.dtype("out", c, {a.dtype(), DType::float32});
+  check.unit_stride("out", c);
+  check.same_device({&a, &b, &c, bias, residual, preactivation});
+  if (bias != nullptr) {
+    check.shape("bias", *bias, {n});
+    check.dtype("bias", *bias, {a.dtype()});
+    check.unit_stride("bias", *bias);
+  }
+  if (residual != nullptr) {
+    check.shape("residual", *residual, {m, n});
+    check.dtype("residual", *residual, {a.dtype()});
+    check.unit_stride("residual", *residual);
+  }
+  if (preactivation != nullptr) {
+    check.shape("preactivation", *preactivation, {m, n});
+    check.dtype("preactivation", *preactivation, {a.dtype()});
+    check.unit_stride("preactivation", *preactivation);
+  } else if (activation_gradient) {
+    check.fail("activation_gradient needs the preactivation that the forward product saved");
+  }
+  Gemm g;
+  g.a = a.view();
+  g.b = b.view();
+  g.c = c.view();
+  g.bias = view_or_null(bias);
+  g.residual = view_or_null(residual);
+  g.preactivation = view_or_null(preactivation);
+  g.alpha = alpha;
+  g.beta = beta;
+  g.activation = parse_activation("gemm", activation);
+  g.activation_gradient = activation_gradient;
+  const Workspace workspace(gemm_workspace(m, n, a.size(1)));
+  g.workspace = workspace.data();
+  PYMODEL_RUN(gemm, a.device(), g);
+}
+
+PYMODEL_BINDINGS(m) {
+  m.def("gemm", &run_gemm, py::arg("a"), py::arg("b"), py::arg("out"), py::arg("bias") = nullptr,
+        py::arg("residual") = nullptr, py::arg("preactivation") = nullptr, py::arg("alpha") = 1.0f,
+        py::arg("beta") = 0.0f, py::arg("activation") = "none", py::arg("activation_gradient") = false);
+}
+
+}  // namespace pymodel

@@ -1,0 +1,75 @@
+// The array behind a Python tensor: shared storage plus shape, strides and type.
+#pragma once
+
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/device.h"
+#include "core/tensor_view.h"
+
+namespace pymodel {
+
+// A block of memory and how to give it back; foreign memory (NumPy, DLPack) brings its own way.
+class Storage {
+ public:
+  Storage(size_t bytes, Device device);
+  Storage(void* data, size_t bytes, Device device, std::function<void()> on_release);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+ private:
+  void* data_;
+  size_t bytes_;
+  Device device_;
+  std::function<void()> on_release_;  // empty: the memory is the allocator's
+};
+
+class Array {
+ public:
+  Array() = default;
+  Array(std::shared_ptr<Storage> storage, int64_t offset, DType dtype,
+        const std::vector<int64_t>& shape, const std::vector<int64_t>& strides);
+
+  // Uninitialised and contiguous.
+  static Array empty(const std::vector<int64_t>& shape, DType dtype, Device device);
+
+  const TensorView& view() const { return view_; }
+  const std::shared_ptr<Storage>& storage() const { return storage_; }
+  Device device() const { return storage_->device(); }
+  DType dtype() const { return view_.dtype; }
+  int ndim() const { return view_.ndim; }
+  int64_t size(int dim) const { return view_.shape[dim < 0 ? dim + view_.ndim : dim]; }
+  int64_t numel() const { return pymodel::numel(view_); }
+  bool contiguous() const { return is_contiguous(view_); }
+  std::vector<int64_t> shape() const;
+  std::vector<int64_t> strides() const;
+
+  // Views of the same storage. All throw ShapeError when the view cannot exist.
+  Array reshape(std::vector<int64_t> shape) const;  // one extent may be -1; contiguous arrays only
+  Array permute(const std::vector<int64_t>& dims) const;
+  Array slice(int64_t dim, int64_t start, int64_t stop, int64_t step) const;
+  Array expand(const std::vector<int64_t>& shape) const;
+  Array select(int64_t dim, int64_t index) const;
+  Array unsqueeze(int64_t dim) const;
+
+ private:
+  Array with(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides,
+             int64_t offset_elements) const;
+
+  std::shared_ptr<Storage> storage_;
+  TensorView view_;
+};
+
+const char* dtype_name(DType dtype);
+DType parse_dtype(const std::string& name);  // throws DTypeError, listing the known names
+std::string shape_string(const std::vector<int64_t>& shape);
+
+}  // namespace pymodel

@@ -1,0 +1,236 @@
+// The register-blocked heart of every matrix product: packing into panels, and the product of one
+// panel of A with one of B. gemm and attention build on it.
+//
+// A panel of A holds kPanelRows rows, stored k after k; one of B holds kPanelCols columns. Both
+// are padded with zeros to full width. The structure follows Goto and van de Geijn, "Anatomy of
+// High-Performance Matrix Multiplication", 2008, and the BLIS papers after it.
+//
+// With AVX-512 BF16 two consecutive k of a bfloat16 panel share a 32-bit word, as the dot-product
+// instruction wants them ("paired"); otherwise panels hold float32, whatever the source.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace pymodel::cpu::PYMODEL_ISA {
+
+// 8 x 48 (AVX-512), 4 x 24 (AVX2) or 4 x 12: the accumulators, one row of B and one broadcast
+// fill the register file, and there are enough accumulators to hide the latency of fma.
+#ifdef PYMODEL_AVX512
+constexpr int kPanelRows = 8;
+#else
+constexpr int kPanelRows = 4;
+#endif
+constexpr int kPanelVecs = 3;
+constexpr int kPanelCols = kPanelVecs * kLanes;
+
+#ifdef PYMODEL_ISA_avx512_bf16
+template <typename T>
+constexpr bool kPaired = false;
+template <>
+constexpr bool kPaired<bfloat16> = true;
+#else
+template <typename T>
+constexpr bool kPaired = false;
+#endif
+
+// 32-bit words along k that a panel of `depth` takes.
+template <typename T>
+constexpr int64_t packed_depth(int64_t depth) {
+  return kPaired<T> ? (depth + 1) / 2 : depth;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Packing
+
+template <int... lane>
+struct Lanes {};
+template <int count, int... lane>
+struct MakeLanes : MakeLanes<count - 1, count - 1, lane...> {};
+template <int... lane>
+struct MakeLanes<0, lane...> {
+  typedef Lanes<lane...> type;
+};
+
+// a0 b0 a1 b1 ... from the lower or the upper half of two vectors.
+template <int start, int... lane>
+PYMODEL_INLINE Vec interleave(Vec a, Vec b, Lanes<lane...>) {
+  return __builtin_shufflevector(a, b, (start + lane / 2 + (lane % 2) * kLanes)...);
+}
+
+// Transposes kLanes x kLanes: log2(kLanes) perfect shuffles of the rows.
+PYMODEL_INLINE void transpose(Vec (&rows)[kLanes]) {
+  typedef typename MakeLanes<kLanes>::type All;
+#pragma GCC unroll 4
+  for (int stage = 1; stage < kLanes; stage *= 2) {
+    Vec next[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = interleave<0>(rows[i], rows[i + kLanes / 2], All{});
+      next[2 * i + 1] = interleave<kLanes / 2>(rows[i], rows[i + kLanes / 2], All{});
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
+}
+
+// One 32-bit word of a panel: elements k (and k + 1 when paired) of line `line`.
+template <typename T>
+PYMODEL_INLINE float packed_word(const T* p, int64_t stride_k, int64_t k, int64_t depth) {
+  if (!kPaired<T>) return to_float(p[k * stride_k]);
+  T pair[2] = {};
+  pair[0] = p[2 * k * stride_k];
+  if (2 * k + 1 < depth) pair[1] = p[(2 * k + 1) * stride_k];
+  float word;
+  memcpy(&word, pair, sizeof word);
+  return word;
+}
+
+template <typename T>
+PYMODEL_INLINE Vec packed_words(const T* p) {  // kLanes words of unit stride in k
+  if (!kPaired<T>) return load(p);
+  Vec v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// Packs up to `width` lines (rows of A, columns of B) of `depth` elements into one panel:
+// panel[k * width + line]. Lines beyond `lines` become zeros.
+template <int width, typename T>
+static void pack_panel(const T* source, int64_t stride_line, int64_t stride_k, int lines,
+                       int64_t depth, float* panel) {
+  const int64_t words = packed_depth<T>(depth);
+  if (lines < width) memset(panel, 0, sizeof(float) * static_cast<size_t>(words * width));
+  int64_t k = 0;
+  if (stride_k == 1) {
+    constexpr int64_t kStep = kLanes * (kPaired<T> ? 2 : 1);
+    constexpr int kGroup = width < kLanes ? width : kLanes;
+    for (; (k + kLanes) * (kStep / kLanes) <= depth; k += kLanes) {
+      for (int first = 0; first < lines; first += kGroup) {
+        Vec block[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          const bool exists = i < kGroup && first + i < lines;
+          block[i] = exists ? packed_words(source + (first + i) * stride_line + k * (kStep / kLanes))
+                            : zero();
+        }
+        transpose(block);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          memcpy(panel + (k + i) * width + first, &block[i], kGroup * sizeof(float));
+        }
+      }
+    }
+  } else if (stride_line == 1 && lines == width && !kPaired<T>) {
+    for (; k < depth; ++k) {
+      const T* from = source + k * stride_k;
+      if (width % kLanes == 0) {
+        for (int i = 0; i < width; i += kLanes) store(panel + k * width + i, load(from + i));
+      } else {
+        for (int i = 0; i < width; ++i) panel[k * width + i] = to_float(from[i]);
+      }
+    }
+  } else if (stride_line == 1 && lines == width) {
+    for (; 2 * k + 1 < depth; ++k) {
+      T pairs[2 * width];
+      const T* first = source + 2 * k * stride_k;
+      for (int i = 0; i < width; ++i) {
+        pairs[2 * i] = first[i];
+        pairs[2 * i + 1] = first[stride_k + i];
+      }
+      memcpy(panel + k * width, pairs, width * sizeof(float));
+    }
+  }
+  for (; k < words; ++k) {
+    for (int line = 0; line < lines; ++line) {
+      panel[k * width + line] = packed_word(source + line * stride_line, stride_k, k, depth);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Product of two panels
+
+template <bool paired>
+PYMODEL_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
+#ifdef PYMODEL_ISA_avx512_bf16
+  if (paired) return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+#endif
+  return fma(a, b, c);
+}
+
+// c (rows x cols, row stride ldc) = or += a (words x kPanelRows) * b (words x kPanelCols)
+template <bool paired, int rows, int vecs>
+static void multiply_panels_fixed(int64_t words, const float* __restrict a,
+                                  const float* __restrict b, float* __restrict c, int64_t ldc,
+                                  int cols, bool accumulate) {
+  Vec sums[rows][vecs];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 3
+    for (int j = 0; j < vecs; ++j) sums[i][j] = zero();
+  }
+  for (int64_t k = 0; k < words; ++k) {
+    Vec row[vecs];
+#pragma GCC unroll 3
+    for (int j = 0; j < vecs; ++j) row[j] = load(b + k * kPanelCols + j * kLanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const Vec factor = broadcast(a[k * kPanelRows + i]);
+#pragma GCC unroll 3
+      for (int j = 0; j < vecs; ++j) sums[i][j] = multiply_add<paired>(factor, row[j], sums[i][j]);
+    }
+  }
+  const int last = cols - (vecs - 1) * kLanes;
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 3
+    for (int j = 0; j < vecs; ++j) {
+      float* out = c + i * ldc + j * kLanes;
+      if (j < vecs - 1 || last == kLanes) {
+        store(out, accumulate ? sums[i][j] + load(out) : sums[i][j]);
+      } else {
+        store_partial(out, accumulate ? sums[i][j] + load_partial(out, last) : sums[i][j], last);
+      }
+    }
+  }
+}
+
+template <bool paired, int rows>
+PYMODEL_INLINE void multiply_panels_rows(int64_t words, const float* a, const float* b, float* c,
+                                         int64_t ldc, int cols, bool accumulate) {
+  if (cols > 2 * kLanes) {
+    multiply_panels_fixed<paired, rows, 3>(words, a, b, c, ldc, cols, accumulate);
+  } else if (cols > kLanes) {
+    multiply_panels_fixed<paired, rows, 2>(words, a, b, c, ldc, cols, accumulate);
+  } else {
+    multiply_panels_fixed<paired, rows, 1>(words, a, b, c, ldc, cols, accumulate);
+  }
+}
+
+// The same for any rows in [1, kPanelRows] and cols in [1, kPanelCols].
+template <bool paired>
+static void multiply_panels(int64_t words, const float* a, const float* b, float* c, int64_t ldc,
+                            int rows, int cols, bool accumulate) {
+  switch (rows) {
+    case 1:
+      return multiply_panels_rows<paired, 1>(words, a, b, c, ldc, cols, accumulate);
+    case 2:
+      return multiply_panels_rows<paired, 2>(words, a, b, c, ldc, cols, accumulate);
+    case 3:
+      return multiply_panels_rows<paired, 3>(words, a, b, c, ldc, cols, accumulate);
+    case 4:
+      return multiply_panels_rows<paired, 4>(words, a, b, c, ldc, cols, accumulate);
+#ifdef PYMODEL_AVX512
+    case 5:
+      return multiply_panels_rows<paired, 5>(words, a, b, c, ldc, cols, accumulate);
+    case 6:
+      return multiply_panels_rows<paired, 6>(words, a, b, c, ldc, cols, accumulate);
+    case 7:
+      return multiply_panels_rows<paired, 7>(words, a, b, c, ldc, cols, accumulate);
+    default:
+      return multiply_panels_rows<paired, 8>(words, a, b, c, ldc, cols, accumulate);
+#endif
+  }
+}
+
+}  // namespace pymodel::cpu::PYMODEL_ISA

@@ -1,0 +1,238 @@
+// Float vectors of the instruction set being compiled for: `Vec`, its loads and stores from every
+// floating storage type, and the arithmetic that the compiler's vector extension does not spell.
+//
+// Vec supports + - * / and comparisons directly. Element types narrower than float are widened on
+// load and rounded to nearest even on store.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "core/dtype.h"
+#include "cpu/isa.h"
+
+#ifdef PYMODEL_AVX2
+#include <immintrin.h>
+#endif
+
+namespace pymodel::cpu::PYMODEL_ISA {
+
+#if defined(PYMODEL_AVX512)
+constexpr int kLanes = 16;
+#elif defined(PYMODEL_AVX2)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef int32_t IntVec __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t HalfBits __attribute__((vector_size(2 * kLanes)));
+
+// ---------------------------------------------------------------------------------------------
+// Scalars
+
+PYMODEL_INLINE float bits_to_float(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+PYMODEL_INLINE uint32_t float_to_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+PYMODEL_INLINE float to_float(float value) { return value; }
+PYMODEL_INLINE float to_float(bfloat16 value) { return bits_to_float(uint32_t{value.bits} << 16); }
+
+PYMODEL_INLINE float to_float(float16 value) {
+#ifdef PYMODEL_AVX2
+  return _cvtsh_ss(value.bits);
+#else
+  const uint32_t sign = uint32_t{value.bits & 0x8000u} << 16;
+  const uint32_t magnitude = value.bits & 0x7fffu;
+  if (magnitude >= 0x7c00u) return bits_to_float(sign | 0x7f800000u | (magnitude << 13));
+  // Scaling by 2^112 moves the exponent's bias and makes subnormals normal, exactly.
+  return bits_to_float(sign | float_to_bits(bits_to_float(magnitude << 13) * 0x1p112f));
+#endif
+}
+
+PYMODEL_INLINE void from_float(float value, float* out) { *out = value; }
+
+PYMODEL_INLINE void from_float(float value, bfloat16* out) {
+  const uint32_t bits = float_to_bits(value);
+  const bool nan = value != value;
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  out->bits = static_cast<uint16_t>(nan ? ((bits >> 16) | 0x40u) : rounded);
+}
+
+PYMODEL_INLINE void from_float(float value, float16* out) {
+#ifdef PYMODEL_AVX2
+  out->bits = static_cast<uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+#else
+  const uint32_t bits = float_to_bits(value);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  uint32_t half;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u;  // NaN
+  } else if (magnitude >= 0x477ff000u) {
+    half = 0x7c00u;  // 65520 and above round to infinity
+  } else if (magnitude < 0x38800000u) {
+    // Subnormal: adding 0.5 aligns the kept bits with the end of the significand and rounds.
+    half = float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000u;
+  } else {
+    half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  }
+  out->bits = static_cast<uint16_t>(sign | half);
+#endif
+}
+
+// ---------------------------------------------------------------------------------------------
+// Loads, stores and conversions
+
+PYMODEL_INLINE Vec broadcast(float value) {
+#if defined(PYMODEL_AVX512)
+  return _mm512_set1_ps(value);
+#elif defined(PYMODEL_AVX2)
+  return _mm256_set1_ps(value);
+#else
+  return Vec{value, value, value, value};
+#endif
+}
+
+PYMODEL_INLINE Vec zero() { return Vec{}; }
+
+PYMODEL_INLINE Vec load(const float* p) {
+  Vec v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+PYMODEL_INLINE Vec load(const bfloat16* p) {
+  HalfBits bits;
+  memcpy(&bits, p, sizeof bits);
+  typedef uint32_t Wide __attribute__((vector_size(4 * kLanes)));
+  return reinterpret_cast<Vec>(__builtin_convertvector(bits, Wide) << 16);
+}
+
+PYMODEL_INLINE Vec load(const float16* p) {
+#if defined(PYMODEL_AVX512)
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(PYMODEL_AVX2)
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  Vec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = to_float(p[i]);
+  return v;
+#endif
+}
+
+PYMODEL_INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
+
+PYMODEL_INLINE void store(bfloat16* p, Vec v) {
+#if defined(PYMODEL_ISA_avx512_bf16)
+  const __m256bh bits = _mm512_cvtneps_pbh(v);
+  memcpy(p, &bits, sizeof bits);
+#else
+  typedef uint32_t Wide __attribute__((vector_size(4 * kLanes)));
+  const Wide bits = reinterpret_cast<Wide>(v);
+  const Wide rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Wide kept = (v != v) ? ((bits >> 16) | 0x40u) : rounded;
+  const HalfBits half = __builtin_convertvector(kept, HalfBits);
+  memcpy(p, &half, sizeof half);
+#endif
+}
+
+PYMODEL_INLINE void store(float16* p, Vec v) {
+#if defined(PYMODEL_AVX512)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(PYMODEL_AVX2)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
+  for (int i = 0; i < kLanes; ++i) from_float(v[i], p + i);
+#endif
+}
+
+// The first `count` (0 to kLanes) elements; the other lanes are zero and are not touched in memory.
+template <typename T>
+PYMODEL_INLINE Vec load_partial(const T* p, int64_t count) {
+  T buffer[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return load(buffer);
+}
+
+template <typename T>
+PYMODEL_INLINE void store_partial(T* p, Vec v, int64_t count) {
+  T buffer[kLanes];
+  store(buffer, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
+}
+
+#ifdef PYMODEL_AVX512
+PYMODEL_INLINE __mmask16 first_lanes(int64_t count) {
+  return static_cast<__mmask16>((1u << count) - 1u);
+}
+PYMODEL_INLINE Vec load_partial(const float* p, int64_t count) {
+  return _mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+PYMODEL_INLINE void store_partial(float* p, Vec v, int64_t count) {
+  _mm512_mask_storeu_ps(p, first_lanes(count), v);
+}
+#endif
+
+// ---------------------------------------------------------------------------------------------
+// Arithmetic
+
+// a * b + c, rounded once where the instruction set can.
+PYMODEL_INLINE Vec fma(Vec a, Vec b, Vec c) {
+#if defined(PYMODEL_AVX512)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(PYMODEL_AVX2)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// NaN in `a` is dropped, as by the machine's own instruction: max(NaN, b) = b.
+PYMODEL_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+PYMODEL_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+
+PYMODEL_INLINE Vec abs(Vec a) {
+  return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(a) & 0x7fffffff);
+}
+
+PYMODEL_INLINE Vec sqrt(Vec a) {
+#if defined(PYMODEL_AVX512)
+  return _mm512_sqrt_ps(a);
+#elif defined(PYMODEL_AVX2)
+  return _mm256_sqrt_ps(a);
+#else
+  Vec r;
+  for (int i = 0; i < kLanes; ++i) r[i] = __builtin_sqrtf(a[i]);
+  return r;
+#endif
+}
+
+// Pairwise, so that the order, and with it the rounding, is fixed.
+PYMODEL_INLINE float sum(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+PYMODEL_INLINE float max_lane(Vec v) {
+  float best = v[0];
+  for (int i = 1; i < kLanes; ++i) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
+}  // namespace pymodel::cpu::PYMODEL_ISA

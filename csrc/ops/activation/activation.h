@@ -1,0 +1,18 @@
+// The activations that gemm applies in its epilogue and that exist as operations of their own.
+#pragma once
+
+#include <cstdint>
+
+namespace pymodel {
+
+enum class Activation : uint8_t {
+  none,
+  relu,
+  gelu,       // x * Phi(x), with the Gauss error function
+  gelu_tanh,  // its tanh approximation, GPT-2's "gelu_new"
+  silu,       // x * sigmoid(x)
+  tanh,
+  sigmoid,
+};
+
+}  // namespace pymodel

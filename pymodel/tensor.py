@@ -1,0 +1,295 @@
+"""The tensor: a strided array on a device, with a place on the tape.
+
+Arithmetic and shape methods are attached by `pymodel.ops`, which this module does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from pymodel import _core, autograd
+from pymodel.device import CPU, device as Device
+
+_NUMPY_DTYPES: dict[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "int32": np.dtype(np.int32),
+    "int64": np.dtype(np.int64),
+    "uint8": np.dtype(np.uint8),
+    "bool": np.dtype(np.bool_),
+}
+_TRAVELS_AS_UINT16 = ("float16", "bfloat16")
+
+
+class Tensor:
+    """An n-dimensional array on a device.
+
+    dtypes: float32, float16, bfloat16, int32, int64, uint8 and bool, named by strings. Views
+    (slices, transposes) share memory with what they were taken from.
+
+    Made by `pymodel.tensor` (copies), `pymodel.from_numpy` and `pymodel.from_dlpack` (share memory).
+    """
+
+    __slots__ = ("__weakref__", "_array", "_hooks", "_node", "_output_index", "grad", "requires_grad")
+
+    # NumPy leaves `array + tensor` to the tensor instead of looping over elements.
+    __array_priority__ = 1000
+
+    def __init__(self, array: _core.Array, requires_grad: bool = False) -> None:
+        self._array = array
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self._node: autograd.Node | None = None
+        self._output_index = 0
+        self._hooks: list[Callable[[Tensor], None]] | None = None
+
+    # -- what it is -----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of each dimension."""
+        return self._array.shape
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Steps between neighbours along each dimension, in elements."""
+        return self._array.strides
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self._array.ndim
+
+    @property
+    def dtype(self) -> str:
+        """Name of the element type, such as "float32"."""
+        return self._array.dtype
+
+    @property
+    def device(self) -> Device:
+        """Where the tensor lives; equal to a plain string such as "cpu"."""
+        return CPU
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user and not by a recorded operation."""
+        return self._node is None
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self._array.numel
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the extent of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie densely in row-major order."""
+        return self._array.contiguous
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether gradients can flow through it."""
+        return self.dtype in ("float32", "float16", "bfloat16")
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        return self._array.data_ptr
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a tensor without dimensions")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))  # type: ignore[index]
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
+        extra = ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({values}, dtype={self.dtype}, device={self.device}{extra})"
+
+    # -- to other libraries ---------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """A NumPy array that shares memory with the tensor (bfloat16 through ml_dtypes)."""
+        array = self._array.numpy()
+        return array.view(_NUMPY_DTYPES[self.dtype]) if self.dtype in _TRAVELS_AS_UINT16 else array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError(f"a {self.dtype} tensor cannot become a {dtype} array without a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.to_dlpack(options.get("max_version"))
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.dlpack_device()
+
+    def item(self) -> float | int | bool:
+        """The value of a tensor of one element as a Python number."""
+        if self.numel() != 1:
+            raise ValueError(f"item() needs a tensor of one element, got shape {self.shape}")
+        return self.numpy().reshape(()).astype(np.float64).item() if self.is_floating_point else (
+            self.numpy().reshape(()).item()
+        )
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        array = self.numpy()
+        return (array.astype(np.float32) if self.dtype in _TRAVELS_AS_UINT16 else array).tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    # -- differentiation ------------------------------------------------------------------------
+
+    def backward(self, gradient: Tensor | None = None) -> None:
+        """Adds d self / d leaf, times `gradient` (1 for a scalar), to `.grad` of every leaf.
+
+        Raises: RuntimeError when nothing under the tensor requires grad or the graph was already
+        consumed; ValueError for a missing or ill-shaped gradient.
+        """
+        autograd.backward(self, gradient)
+
+    def detach(self) -> Tensor:
+        """The same memory, cut off from the tape."""
+        return Tensor(self._array)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Sets `requires_grad` of a leaf and returns it."""
+        if requires_grad and not self.is_floating_point:
+            raise TypeError(f"only floating-point tensors have gradients, got {self.dtype}")
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad_() is for leaves; use detach() to cut a result off the tape")
+        self.requires_grad = requires_grad
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], None]) -> Callable[[], None]:
+        """Calls `hook(leaf)` whenever a gradient was added to this leaf; returns the remover."""
+        if not self.is_leaf:
+            raise RuntimeError("register_hook() is for leaves: other gradients are not kept")
+        self._hooks = [*(self._hooks or []), hook]
+
+        def remove() -> None:
+            self._hooks = [h for h in self._hooks or [] if h is not hook]
+
+        return remove
+
+
+def dtype_of(array: np.ndarray) -> str:
+    """Our name of a NumPy array's dtype; TypeError when we have none."""
+    name = array.dtype.name
+    if name not in _NUMPY_DTYPES:
+        known = ", ".join(_NUMPY_DTYPES)
+        raise TypeError(f"arrays of dtype {name} have no tensor counterpart; expected one of {known}")
+    return name
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The NumPy dtype of one of our names; TypeError for an unknown one."""
+    if name not in _NUMPY_DTYPES:
+        raise TypeError(f"dtype {name!r} is unknown; expected one of {', '.join(_NUMPY_DTYPES)}")
+    return _NUMPY_DTYPES[name]
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares memory with a writable NumPy array; writes show on both sides.
+
+    Raises: TypeError for a dtype without counterpart; ValueError for a read-only array or one with
+    negative strides (copy those first).
+    """
+    name = dtype_of(array)
+    if not array.flags.writeable:
+        raise ValueError("from_numpy: the array is read-only; pass array.copy(), or use pymodel.tensor")
+    if any(stride < 0 for stride in array.strides):
+        raise ValueError("from_numpy: the array has negative strides; pass array.copy()")
+    raw = array.view(np.uint16) if name in _TRAVELS_AS_UINT16 else array
+    return Tensor(_core.from_numpy(raw, name))
+
+
+def from_dlpack(producer: Any) -> Tensor:
+    """A tensor that shares memory with any DLPack producer (torch, JAX, CuPy, NumPy).
+
+    Raises: DeviceError when the memory lies on a device that this build does not have; TypeError for
+    a dtype without counterpart.
+    """
+    capsule = producer.__dlpack__() if hasattr(producer, "__dlpack__") else producer
+    return Tensor(_core.from_dlpack(capsule))
+
+
+def tensor(
+    data: Any, dtype: str | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A new tensor with a copy of `data`: a NumPy array, DLPack producer, nested lists or a number.
+
+    Without `dtype`, arrays keep theirs (float64 becomes float32) and Python floats become float32,
+    integers int64. Use `from_numpy` or `from_dlpack` to share memory instead.
+
+    Raises: TypeError for a dtype without counterpart, DeviceError for an unknown device, ValueError
+    for ragged lists.
+    """
+    Device(device or "cpu")
+    if isinstance(data, Tensor):
+        array = data.numpy()
+    elif isinstance(data, np.ndarray) or not hasattr(data, "__dlpack__") or np.isscalar(data):
+        array = np.asarray(data)
+    else:
+        array = from_dlpack(data).numpy()
+    if dtype is None:
+        dtype = "float32" if array.dtype == np.float64 else dtype_of(array)
+    copy = np.array(array, dtype=numpy_dtype(dtype), order="C", copy=True)
+    result = from_numpy(copy)
+    return result.requires_grad_() if requires_grad else result
+
+
+def empty(shape: Sequence[int], dtype: str = "float32", device: str | None = None) -> Tensor:
+    """A tensor whose elements are not set."""
+    return Tensor(_core.empty(list(shape), dtype, device or "cpu"))
+
+
+def zeros(
+    shape: Sequence[int], dtype: str = "float32", device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of zeros."""
+    return full(shape, 0.0, dtype, device, requires_grad)
+
+
+def ones(
+    shape: Sequence[int], dtype: str = "float32", device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of ones."""
+    return full(shape, 1.0, dtype, device, requires_grad)
+
+
+def full(
+    shape: Sequence[int],
+    value: float,
+    dtype: str = "float32",
+    device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor with every element set to `value`."""
+    result = empty(shape, dtype, device)
+    _core.fill(result._array, float(value))
+    return result.requires_grad_() if requires_grad else result
+
+
+def arange(stop: int, dtype: str = "int64", device: str | None = None) -> Tensor:
+    """0, 1, ..., stop - 1."""
+    return tensor(np.arange(stop), dtype=dtype, device=device)
