@@ -1,0 +1,25 @@
+"""What every test shares. The environment is set here, before pymodel or torch is imported."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The checkout that holds these tests."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data(repo_root: Path) -> Path:
+    """The folder of real text laid beside the checkout; without it the tests on it are skipped."""
+    folder = repo_root.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no shared/data folder beside the checkout")
+    return folder
