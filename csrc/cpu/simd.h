@@ -185,6 +185,33 @@ PYMODEL_INLINE void store_partial(float* p, Vec v, int64_t count) {
 }
 #endif
 
+// The first `count` (1 to kLanes) elements, at full speed where all are wanted.
+template <typename T>
+PYMODEL_INLINE Vec load_lanes(const T* p, int64_t count) {
+  return count == kLanes ? load(p) : load_partial(p, count);
+}
+template <typename T>
+PYMODEL_INLINE void store_lanes(T* p, Vec v, int64_t count) {
+  if (count == kLanes) return store(p, v);
+  store_partial(p, v, count);
+}
+
+// Zeros the lanes from `count` on.
+PYMODEL_INLINE Vec keep_lanes(Vec v, int64_t count) {
+  if (count == kLanes) return v;
+  float lanes[kLanes];
+  store(lanes, v);
+  return load_partial(lanes, count);
+}
+
+// Calls body(first element, lanes in use) along a row.
+template <typename Body>
+PYMODEL_INLINE void for_each_vector(int64_t count, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, int64_t{kLanes});
+  if (i < count) body(i, count - i);
+}
+
 // ---------------------------------------------------------------------------------------------
 // Arithmetic
 

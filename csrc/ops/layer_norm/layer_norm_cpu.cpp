@@ -1,0 +1,156 @@
+// CPU layer normalisation. Each row is read three times, twice of them from the first-level cache.
+#include "ops/layer_norm/layer_norm.h"
+
+#include "cpu/math.h"
+#include "cpu/parallel.h"
+
+namespace pymodel::cpu::PYMODEL_ISA {
+namespace {
+
+template <typename T>
+PYMODEL_INLINE T* row_of(const TensorView& view, int64_t row) {
+  return view.data == nullptr ? nullptr : data_as<T>(view) + row * view.strides[0];
+}
+
+// ---------------------------------------------------------------------------------------------
+// Forward
+
+template <typename T>
+static void normalize_row(const LayerNormForward& args, int64_t row, int64_t columns) {
+  const T* input = row_of<T>(args.x, row);
+  Vec total = zero();
+  if (args.residual.data != nullptr) {
+    const T* residual = row_of<T>(args.residual, row);
+    T* sum_row = row_of<T>(args.sum, row);
+    for_each_vector(columns, [&](int64_t i, int64_t n) {
+      store_lanes(sum_row + i, load_lanes(input + i, n) + load_lanes(residual + i, n), n);
+      total += load_lanes(sum_row + i, n);  // as rounded: what backward will read
+    });
+    input = sum_row;
+  } else {
+    for_each_vector(columns, [&](int64_t i, int64_t n) { total += load_lanes(input + i, n); });
+  }
+  const float mean = sum(total) / static_cast<float>(columns);
+  Vec squares = zero();
+  for_each_vector(columns, [&](int64_t i, int64_t n) {
+    // Lanes beyond the row would hold -mean and must not count.
+    const Vec d = keep_lanes(load_lanes(input + i, n) - mean, n);
+    squares = fma(d, d, squares);
+  });
+  const float variance = sum(squares) / static_cast<float>(columns);
+  const float rstd = 1.0f / __builtin_sqrtf(variance + args.eps);
+  data_as<float>(args.mean)[row] = mean;
+  data_as<float>(args.rstd)[row] = rstd;
+  const T* weight = data_as<T>(args.weight);
+  const T* bias = data_as<T>(args.bias);
+  T* y = row_of<T>(args.y, row);
+  for_each_vector(columns, [&](int64_t i, int64_t n) {
+    Vec value = (load_lanes(input + i, n) - mean) * rstd;
+    if (weight != nullptr) value *= load_lanes(weight + i, n);
+    if (bias != nullptr) value += load_lanes(bias + i, n);
+    store_lanes(y + i, value, n);
+  });
+}
+
+template <typename T>
+static void forward(const LayerNormForward& args) {
+  const int64_t rows = args.x.shape[0], columns = args.x.shape[1];
+  parallel_chunks(rows, 8, rows * columns, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) normalize_row<T>(args, row, columns);
+  });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Backward
+
+// dx of one row; adds the row's share to the chunk's float32 sums of dweight and dbias.
+template <typename T>
+static void backward_row(const LayerNormBackward& args, int64_t row, int64_t columns,
+                         float* dweight, float* dbias) {
+  const T* dy = row_of<T>(args.dy, row);
+  const T* input = row_of<T>(args.input, row);
+  const T* weight = data_as<T>(args.weight);
+  const T* dsum = row_of<T>(args.dsum, row);
+  const float mean = data_as<float>(args.mean)[row], rstd = data_as<float>(args.rstd)[row];
+  // dy is zero in the lanes beyond the row, so those add nothing.
+  Vec sum_g = zero(), sum_gn = zero();
+  for_each_vector(columns, [&](int64_t i, int64_t n) {
+    const Vec d = load_lanes(dy + i, n);
+    const Vec normal = (load_lanes(input + i, n) - mean) * rstd;
+    const Vec g = weight != nullptr ? d * load_lanes(weight + i, n) : d;
+    sum_g += g;
+    sum_gn = fma(g, normal, sum_gn);
+    store_lanes(dweight + i, fma(d, normal, load_lanes(dweight + i, n)), n);
+    store_lanes(dbias + i, d + load_lanes(dbias + i, n), n);
+  });
+  const float mean_g = sum(sum_g) / static_cast<float>(columns);
+  const float mean_gn = sum(sum_gn) / static_cast<float>(columns);
+  T* dx = row_of<T>(args.dx, row);
+  for_each_vector(columns, [&](int64_t i, int64_t n) {
+    const Vec d = load_lanes(dy + i, n);
+    const Vec normal = (load_lanes(input + i, n) - mean) * rstd;
+    const Vec g = weight != nullptr ? d * load_lanes(weight + i, n) : d;
+    Vec value = (g - mean_g - normal * mean_gn) * rstd;
+    if (dsum != nullptr) value += load_lanes(dsum + i, n);
+    store_lanes(dx + i, value, n);
+  });
+}
+
+// Adds the chunks' partial sums in their order.
+template <typename T>
+static void finish_parameter(const TensorView& out, const float* partials, int64_t chunks,
+                             int64_t columns, bool accumulate) {
+  if (out.data == nullptr) return;
+  parallel_chunks(columns, 64, chunks * columns, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += kLanes) {
+      const int64_t n = end - i < kLanes ? end - i : kLanes;
+      Vec total = zero();
+      for (int64_t c = 0; c < chunks; ++c) total += load_lanes(partials + 2 * c * columns + i, n);
+      T* target = data_as<T>(out) + i;
+      if (accumulate) total += load_lanes(target, n);
+      store_lanes(target, total, n);
+    }
+  });
+}
+
+template <typename T>
+static void backward(const LayerNormBackward& args) {
+  const int64_t rows = args.dy.shape[0], columns = args.dy.shape[1];
+  const int64_t chunk = layer_norm_chunk(rows);
+  const int64_t chunks = (rows + chunk - 1) / chunk;
+  float* partials = static_cast<float*>(args.workspace);
+  parallel_chunks(rows, chunk, rows * columns, [&](int64_t begin, int64_t end) {
+    float* dweight = partials + 2 * (begin / chunk) * columns;
+    float* dbias = dweight + columns;
+    memset(dweight, 0, static_cast<size_t>(2 * columns) * sizeof(float));
+    for (int64_t row = begin; row < end; ++row) backward_row<T>(args, row, columns, dweight, dbias);
+  });
+  finish_parameter<T>(args.dweight, partials, chunks, columns, args.accumulate);
+  finish_parameter<T>(args.dbias, partials + columns, chunks, columns, args.accumulate);
+}
+
+}  // namespace
+
+void layer_norm_forward(const LayerNormForward& args) {
+  switch (args.x.dtype) {
+    case DType::float16:
+      return forward<float16>(args);
+    case DType::bfloat16:
+      return forward<bfloat16>(args);
+    default:
+      return forward<float>(args);
+  }
+}
+
+void layer_norm_backward(const LayerNormBackward& args) {
+  switch (args.dy.dtype) {
+    case DType::float16:
+      return backward<float16>(args);
+    case DType::bfloat16:
+      return backward<bfloat16>(args);
+    default:
+      return backward<float>(args);
+  }
+}
+
+}  // namespace pymodel::cpu::PYMODEL_ISA

@@ -1,0 +1,43 @@
+"""Language models from first principles, on kernels you can read."""
+
+from pymodel import ops
+from pymodel.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from pymodel.device import (
+    device,
+    empty_cache,
+    get_num_threads,
+    memory_stats,
+    reset_peak_memory,
+    set_num_threads,
+)
+from pymodel.random import get_rng_state, initial_seed, manual_seed, set_rng_state
+from pymodel.tensor import Tensor, arange, empty, from_dlpack, from_numpy, full, ones, tensor, zeros
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Tensor",
+    "arange",
+    "device",
+    "empty",
+    "empty_cache",
+    "enable_grad",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "get_num_threads",
+    "get_rng_state",
+    "initial_seed",
+    "is_grad_enabled",
+    "manual_seed",
+    "memory_stats",
+    "no_grad",
+    "ones",
+    "ops",
+    "reset_peak_memory",
+    "set_grad_enabled",
+    "set_num_threads",
+    "set_rng_state",
+    "tensor",
+    "zeros",
+]

@@ -1,0 +1,45 @@
+"""Array helpers that several operations share."""
+
+from __future__ import annotations
+
+from pymodel import _core
+from pymodel.autograd import accumulation_buffer
+from pymodel.tensor import Tensor
+
+
+def rows(array: _core.Array) -> _core.Array:
+    """(..., columns) seen as (rows, columns), copied only where no view has that shape."""
+    shape = array.shape
+    count = 1
+    for extent in shape[:-1]:
+        count *= extent
+    strides = array.strides
+    if strides[-1] != 1 and shape[-1] > 1:
+        array = copy_of(array)
+    try:
+        return array.reshape([count, shape[-1]])
+    except ValueError:
+        return copy_of(array).reshape([count, shape[-1]])
+
+
+def copy_of(array: _core.Array) -> _core.Array:
+    """A contiguous copy."""
+    copy = array.empty_like()
+    _core.copy(array, copy)
+    return copy
+
+
+def parameter_gradients(
+    weight: Tensor | None, bias: Tensor | None, columns: int, dtype: str
+) -> tuple[_core.Array | None, _core.Array | None, bool]:
+    """Where the gradients of weight and bias go, and whether they are added to what is there.
+
+    The kernel accumulates into both or into neither.
+    """
+    wanted = [p if p is not None and p.requires_grad else None for p in (weight, bias)]
+    present = [accumulation_buffer(p) for p in wanted if p is not None]
+    if present and all(buffer is not None for buffer in present):
+        buffers = [None if p is None else accumulation_buffer(p) for p in wanted]
+        return buffers[0], buffers[1], True
+    fresh = [None if p is None else _core.empty([columns], dtype, p.device) for p in wanted]
+    return fresh[0], fresh[1], False

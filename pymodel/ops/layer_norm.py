@@ -1,0 +1,84 @@
+"""Layer normalisation with an optional fused residual addition."""
+
+from __future__ import annotations
+
+from typing import Any, overload
+
+from pymodel import _core
+from pymodel.autograd import ACCUMULATED, record, wants_grad
+from pymodel.ops.arrays import copy_of, parameter_gradients, rows
+from pymodel.tensor import Tensor
+
+
+@overload
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float = ...) -> Tensor: ...
+@overload
+def layer_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float = ..., *, residual: Tensor
+) -> tuple[Tensor, Tensor]: ...
+def layer_norm(
+    x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    residual: Tensor | None = None,
+) -> Any:
+    """Normalises the last dimension to mean 0 and variance 1, then scales and shifts it.
+
+    y = (s - mean(s)) / sqrt(var(s) + eps) * weight + bias, with s = x + residual
+
+    Args:
+        x: (..., columns), float32, float16 or bfloat16. Statistics are float32 in every case.
+        weight: (columns,) of x's dtype, or None for ones.
+        bias: (columns,) of x's dtype, or None for zeros.
+        eps: added to the biased variance.
+        residual: (..., columns) like x, added before normalising in the same pass over memory.
+
+    Returns: y of x's shape and dtype; with `residual` the pair (y, s).
+
+    Raises: ValueError for shapes that do not fit, TypeError for other dtypes.
+
+    Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450.
+    """
+    if x.ndim == 0:
+        raise ValueError("layer_norm: x must have at least one dimension")
+    shape, columns = x.shape, x.shape[-1]
+    rows_of_x = rows(x._array)
+    rows_of_residual = None if residual is None else rows(residual._array)
+    y = rows_of_x.empty_like()
+    total = None if residual is None else rows_of_x.empty_like()
+    count = rows_of_x.shape[0]
+    mean = _core.empty([count], "float32", x.device)
+    rstd = _core.empty([count], "float32", x.device)
+    weight_array = None if weight is None else weight._array
+    bias_array = None if bias is None else bias._array
+    _core.layer_norm_forward(
+        rows_of_x, rows_of_residual, total, weight_array, bias_array, y, mean, rstd, eps
+    )
+    result = Tensor(y.reshape(shape))
+    outputs = (result,) if total is None else (result, Tensor(total.reshape(shape)))
+    if wants_grad(x, residual, weight, bias):
+        saved = rows_of_x if total is None else total
+
+        def backward(dy: _core.Array | None, dsum: _core.Array | None = None) -> tuple[Any, ...]:
+            if dy is None:  # only the sum was used
+                return dsum, dsum, None, None
+            dx = saved.empty_like()
+            dweight, dbias, accumulate = parameter_gradients(weight, bias, columns, saved.dtype)
+            dsum_rows = None if dsum is None else rows(dsum)
+            _core.layer_norm_backward(
+                rows(dy), dsum_rows, saved, weight_array, mean, rstd, dx, dweight, dbias, accumulate
+            )
+            dx = dx.reshape(shape)
+            # Both branches of the addition share one gradient; each must own its memory.
+            dresidual = None
+            if residual is not None and residual.requires_grad:
+                dresidual = dx if not x.requires_grad else copy_of(dx)
+            if accumulate:
+                dweight = None if dweight is None else ACCUMULATED
+                dbias = None if dbias is None else ACCUMULATED
+            return dx, dresidual, dweight, dbias
+
+        record("layer_norm", outputs, (x, residual, weight, bias), backward)
+    return result if residual is None else outputs
