@@ -1,0 +1,75 @@
+// Lists of arrays from Python, as the multi-tensor kernels take them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "core/tensor_list.h"
+
+namespace pymodel {
+
+using ArrayList = std::vector<const Array*>;  // of None: a null pointer
+
+// Numbers the elements of tensors through; see core/tensor_list.h.
+class TensorNumbering {
+ public:
+  void add(int64_t count) {
+    const int64_t padded = (count + kListAlignment - 1) / kListAlignment * kListAlignment;
+    starts_.push_back(starts_.back() + padded);
+  }
+  // Valid as long as nothing is added.
+  TensorList list() const { return {starts_.data(), static_cast<int64_t>(starts_.size()) - 1}; }
+
+ private:
+  std::vector<int64_t> starts_ = {0};
+};
+
+inline std::string list_item(const char* list, size_t index) {
+  return std::string(list) + "[" + std::to_string(index) + "]";
+}
+
+// Checks that each list has one entry per parameter.
+inline void check_lengths(const Checker& check, size_t wanted,
+                          std::initializer_list<std::pair<const char*, size_t>> lists) {
+  for (const auto& [name, length] : lists) {
+    if (length == wanted) continue;
+    check.fail(std::string(name) + " must have one entry for each of the " +
+               std::to_string(wanted) + " parameters, got " + std::to_string(length));
+  }
+}
+
+// Checks entry `index` of a list of float32 arrays that lie beside the parameters; returns its
+// data.
+inline float* optimizer_state(const Checker& check, const char* list, const ArrayList& arrays,
+                              size_t index, const Array& parameter) {
+  const Array* array = arrays[index];
+  if (array == nullptr) return nullptr;
+  const std::string name = list_item(list, index);
+  check.shape_like(name.c_str(), *array, parameter);
+  check.dtype(name.c_str(), *array, {DType::float32});
+  check.contiguous(name.c_str(), *array);
+  check.same_device({&parameter, array});
+  return data_as<float>(array->view());
+}
+
+// Checks parameter and gradient `index`, and that a master is there exactly when one is needed.
+inline void check_parameter(const Checker& check, const ArrayList& parameters,
+                            const ArrayList& grads, const ArrayList& masters, size_t index) {
+  const std::string name = list_item("parameters", index), grad_name = list_item("grads", index);
+  if (parameters[index] == nullptr) check.fail(name + " must be an array, got None");
+  if (grads[index] == nullptr) check.fail(grad_name + " must be an array, got None");
+  const Array &parameter = *parameters[index], &grad = *grads[index];
+  check.floating(name.c_str(), parameter);
+  check.contiguous(name.c_str(), parameter);
+  check.shape_like(grad_name.c_str(), grad, parameter);
+  check.dtype(grad_name.c_str(), grad, {parameter.dtype()});
+  check.contiguous(grad_name.c_str(), grad);
+  check.same_device({&parameter, &grad});
+  const bool wanted = parameter.dtype() != DType::float32;
+  if ((masters[index] != nullptr) == wanted) return;
+  check.fail(list_item("masters", index) + (wanted ? " must be given" : " must be None") +
+             " for a " + dtype_name(parameter.dtype()) + " parameter");
+}
+
+}  // namespace pymodel

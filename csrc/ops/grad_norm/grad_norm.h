@@ -1,0 +1,38 @@
+// The Euclidean norm of all gradients of a model taken as one vector, and their scaling by it.
+//
+//   norm = sqrt(sum over all elements of g^2)
+//
+// Squares are summed in float64, where those of float32 neither overflow nor vanish: the norm is
+// finite exactly when every gradient is. The order of the sum depends on shapes alone.
+#pragma once
+
+#include "core/dtype.h"
+#include "core/isa.h"
+#include "core/tensor_list.h"
+
+namespace pymodel {
+
+struct GradTensor {
+  void* data;  // (count) elements of dtype, contiguous
+  int64_t count;
+  DType dtype;
+};
+
+struct GradNorm {
+  TensorList list;
+  const GradTensor* tensors = nullptr;  // (list.count)
+  double* partials = nullptr;           // (list_chunks(list)) scratch
+  double* norm = nullptr;               // the result
+};
+
+// g = g * scale, in place.
+struct GradScale {
+  TensorList list;
+  const GradTensor* tensors = nullptr;  // (list.count)
+  float scale = 1.0f;
+};
+
+PYMODEL_DECLARE_KERNEL(grad_norm, GradNorm)
+PYMODEL_DECLARE_KERNEL(grad_scale, GradScale)
+
+}  // namespace pymodel
