@@ -169,6 +169,12 @@ static void multiply_panels_fixed(int64_t words, const float* __restrict a,
 #pragma GCC unroll 3
     for (int j = 0; j < vecs; ++j) sums[i][j] = zero();
   }
+  // The tile of C is asked for now, so that it has arrived when the products are done.
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 3
+    for (int j = 0; j < vecs; ++j) __builtin_prefetch(c + i * ldc + j * kLanes, 1);
+  }
   for (int64_t k = 0; k < words; ++k) {
     Vec row[vecs];
 #pragma GCC unroll 3
