@@ -20,7 +20,8 @@ inline Activation parse_activation(const char* op, const std::string& name) {
     if (name == text) return activation;
     known += (known.empty() ? "" : ", ") + std::string(text);
   }
-  throw ShapeError(std::string(op) + ": activation '" + name + "' is unknown; expected one of " + known);
+  throw ShapeError(std::string(op) + ": activation '" + name + "' is unknown; expected one of " +
+                   known);
 }
 
 }  // namespace pymodel

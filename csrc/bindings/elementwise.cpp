@@ -60,6 +60,38 @@ TensorView broadcast_view(const TensorView& view, const TensorView& like) {
   return result;
 }
 
+// How far a type reaches among those without fractions.
+static int integer_rank(DType dtype) {
+  switch (dtype) {
+    case DType::boolean:
+      return 0;
+    case DType::uint8:
+      return 1;
+    case DType::int32:
+      return 2;
+    default:
+      return 3;
+  }
+}
+
+DType promoted(const char* op, DType a, DType b) {
+  if (a == b) return a;
+  if (is_floating(a) && is_floating(b)) {
+    throw DTypeError(std::string(op) + ": the tensors are " + dtype_name(a) + " and " +
+                     dtype_name(b) + "; convert one of them, for example with .to(\"" +
+                     dtype_name(a) + "\")");
+  }
+  if (is_floating(a)) return a;
+  if (is_floating(b)) return b;
+  return integer_rank(a) > integer_rank(b) ? a : b;
+}
+
+DType promoted(DType dtype, Number::Kind number) {
+  if (is_floating(dtype) || number == Number::boolean) return dtype;
+  if (number == Number::real) return DType::float32;
+  return dtype == DType::boolean ? DType::int64 : dtype;
+}
+
 Array converted(const Array& array, DType dtype) {
   Array result = Array::empty(array.shape(), dtype, array.device());
   const CopyArguments args{array.view(), result.view()};
@@ -141,38 +173,6 @@ Operand parse_operand(const char* op, const py::object& object) {
   return operand;
 }
 
-// How far a type reaches among those without fractions.
-int integer_rank(DType dtype) {
-  switch (dtype) {
-    case DType::boolean:
-      return 0;
-    case DType::uint8:
-      return 1;
-    case DType::int32:
-      return 2;
-    default:
-      return 3;
-  }
-}
-
-DType promoted(const char* op, DType a, DType b) {
-  if (a == b) return a;
-  if (is_floating(a) && is_floating(b)) {
-    throw DTypeError(std::string(op) + ": the tensors are " + dtype_name(a) + " and " +
-                     dtype_name(b) + "; convert one of them, for example with .to(\"" +
-                     dtype_name(a) + "\")");
-  }
-  if (is_floating(a)) return a;
-  if (is_floating(b)) return b;
-  return integer_rank(a) > integer_rank(b) ? a : b;
-}
-
-DType promoted(DType dtype, Number::Kind number) {
-  if (is_floating(dtype) || number == Number::boolean) return dtype;
-  if (number == Number::real) return DType::float32;
-  return dtype == DType::boolean ? DType::int64 : dtype;
-}
-
 // The type that both sides are brought to.
 DType common_dtype(const char* name, BinaryOp op, const Operand& a, const Operand& b) {
   DType dtype;
@@ -230,6 +230,88 @@ Array run_binary(const std::string& name, const py::object& left, const py::obje
   return out;
 }
 
+// ---------------------------------------------------------------------------------------------
+// Unary operations and choice
+
+constexpr std::pair<const char*, UnaryOp> kUnaryNames[] = {
+    {"neg", UnaryOp::neg},   {"abs", UnaryOp::abs},
+    {"exp", UnaryOp::exp},   {"log", UnaryOp::log},
+    {"sqrt", UnaryOp::sqrt}, {"rsqrt", UnaryOp::rsqrt},
+    {"sin", UnaryOp::sin},   {"reciprocal", UnaryOp::reciprocal},
+    {"cos", UnaryOp::cos},   {"square", UnaryOp::square},
+    {"erf", UnaryOp::erf},   {"clamp", UnaryOp::clamp},
+};
+
+Array run_unary(const std::string& name, const Array& x, const Array* given_out, float low,
+                float high) {
+  const Checker check(name.c_str());
+  check.floating("x", x);
+  const Array out =
+      given_out != nullptr ? *given_out : Array::empty(x.shape(), x.dtype(), x.device());
+  if (given_out != nullptr) {
+    check.shape_like("out", out, x);
+    check.dtype("out", out, {x.dtype()});
+    check.same_device({&x, &out});
+    check_writable(check, out);
+  }
+  const Array input = apart_from(x, out);
+  const UnaryArguments args{parse_name(name, kUnaryNames), input.view(), out.view(), low, high};
+  PYMODEL_RUN(unary, x.device(), args);
+  return out;
+}
+
+Array run_unary_backward(const std::string& name, const Array& dy, const Array& x, float low,
+                         float high) {
+  const Checker check(name.c_str());
+  check.shape_like("gradient", dy, x);
+  check.dtype("gradient", dy, {x.dtype()});
+  const Array dx = Array::empty(x.shape(), x.dtype(), x.device());
+  const UnaryBackward args{
+      parse_name(name, kUnaryNames), dy.view(), x.view(), dx.view(), low, high};
+  PYMODEL_RUN(unary_backward, x.device(), args);
+  return dx;
+}
+
+// The array, or an array without dimensions that holds the number; of the given type either way.
+Array as_array(const Operand& operand, DType dtype, Device device) {
+  if (operand.array != nullptr) {
+    return operand.array->dtype() == dtype ? *operand.array : converted(*operand.array, dtype);
+  }
+  Array result = Array::empty({}, dtype, device);
+  const FillArguments args{result.view(), operand.number.value};
+  PYMODEL_RUN(fill, device, args);
+  return result;
+}
+
+Array run_where(const Array& condition, const py::object& left, const py::object& right) {
+  const Checker check("where");
+  check.dtype("condition", condition, {DType::boolean});
+  const Operand a = parse_operand("where", left), b = parse_operand("where", right);
+  check.same_device({&condition, a.array, b.array});
+  DType dtype = DType::float32;
+  if (a.array != nullptr && b.array != nullptr) {
+    dtype = promoted("where", a.array->dtype(), b.array->dtype());
+  } else if (a.array != nullptr) {
+    dtype = promoted(a.array->dtype(), b.number.kind);
+  } else if (b.array != nullptr) {
+    dtype = promoted(b.array->dtype(), a.number.kind);
+  }
+  const Array on_true = as_array(a, dtype, condition.device());
+  const Array on_false = as_array(b, dtype, condition.device());
+  // The extents of the choices first, then those of the condition.
+  const auto choices = broadcast_shape("where", on_true, on_false);
+  const Array shaped = Array::empty({}, dtype, condition.device()).expand(choices);
+  const Array out =
+      Array::empty(broadcast_shape("where", condition, shaped), dtype, condition.device());
+  WhereArguments args;
+  args.condition = broadcast_view(condition.view(), out.view());
+  args.a = broadcast_view(on_true.view(), out.view());
+  args.b = broadcast_view(on_false.view(), out.view());
+  args.out = out.view();
+  PYMODEL_RUN(where, condition.device(), args);
+  return out;
+}
+
 }  // namespace
 
 PYMODEL_BINDINGS(m) {
@@ -237,6 +319,12 @@ PYMODEL_BINDINGS(m) {
   m.def("copy", &run_copy);
   // Tensors or numbers on either side; returns `out`, made here when it is not given.
   m.def("binary", &run_binary, py::arg("op"), py::arg("a"), py::arg("b"), py::arg("out") = nullptr);
+  // low and high are the bounds of "clamp".
+  m.def("unary", &run_unary, py::arg("op"), py::arg("x"), py::arg("out") = nullptr,
+        py::arg("low") = 0.0f, py::arg("high") = 0.0f);
+  m.def("unary_backward", &run_unary_backward, py::arg("op"), py::arg("dy"), py::arg("x"),
+        py::arg("low") = 0.0f, py::arg("high") = 0.0f);
+  m.def("where", &run_where);
 }
 
 }  // namespace pymodel

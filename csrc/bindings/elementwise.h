@@ -35,6 +35,12 @@ std::vector<int64_t> broadcast_shape(const char* op, const Array& a, const Array
 // `view` seen with the shape of `like`, which it must broadcast to.
 TensorView broadcast_view(const TensorView& view, const TensorView& like);
 
+// The type that two tensors are brought to; two different floating types are an error.
+DType promoted(const char* op, DType a, DType b);
+
+// The type that a tensor is brought to when it meets a number of this kind.
+DType promoted(DType dtype, Number::Kind number);
+
 // A contiguous array with the same elements, converted to `dtype`.
 Array converted(const Array& array, DType dtype);
 

@@ -87,7 +87,7 @@ PYMODEL_INLINE Vec erf(Vec x) {
                               0.00059276953f, -4.5590623e-05f, 1.6140616e-06f};
   const Vec magnitude = abs(x);
   const Vec near_zero = x * polynomial(kSmall, x * x);
-  const Vec bounded = min(magnitude, broadcast(4.0f));
+  const Vec bounded = min(broadcast(4.0f), magnitude);  // in this order NaN stays
   const Vec away = broadcast(1.0f) - exp(polynomial(kLarge, bounded));
   const Vec signed_away = select(x < zero(), -away, away);
   return select(magnitude < broadcast(1.0f), near_zero, signed_away);

@@ -29,6 +29,20 @@ def copy_of(array: _core.Array) -> _core.Array:
     return copy
 
 
+def contiguous(array: _core.Array) -> _core.Array:
+    """The array, or a copy where its elements do not lie densely in row-major order."""
+    return array if array.contiguous else copy_of(array)
+
+
+def converted(array: _core.Array, dtype: str) -> _core.Array:
+    """The array, or a contiguous copy in another dtype."""
+    if array.dtype == dtype:
+        return array
+    out = _core.empty(array.shape, dtype, array.device)
+    _core.copy(array, out)
+    return out
+
+
 def parameter_gradients(
     weight: Tensor | None, bias: Tensor | None, columns: int, dtype: str
 ) -> tuple[_core.Array | None, _core.Array | None, bool]:

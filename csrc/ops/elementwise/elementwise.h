@@ -42,8 +42,51 @@ struct BinaryArguments {
   Scalar scalar;
 };
 
+// out = f(x) for floating types, evaluated in float32.
+enum class UnaryOp : uint8_t {
+  neg,
+  abs,
+  exp,
+  log,
+  sqrt,
+  rsqrt,
+  reciprocal,
+  square,
+  sin,
+  cos,
+  erf,
+  clamp,  // to [low, high]; NaN stays
+};
+
+struct UnaryArguments {
+  UnaryOp op = UnaryOp::neg;
+  TensorView x;
+  TensorView out;
+  float low = 0, high = 0;  // clamp only
+};
+
+// dx = dy * f'(x), rounded once. |x| has derivative 0 at 0; clamp has 1 on its bounds.
+struct UnaryBackward {
+  UnaryOp op = UnaryOp::neg;
+  TensorView dy;
+  TensorView x;
+  TensorView dx;
+  float low = 0, high = 0;
+};
+
+// out = condition ? a : b, with condition bool and the others of one type, moved without a look.
+struct WhereArguments {
+  TensorView condition;
+  TensorView a;
+  TensorView b;
+  TensorView out;
+};
+
 PYMODEL_DECLARE_KERNEL(fill, FillArguments)
 PYMODEL_DECLARE_KERNEL(copy, CopyArguments)
 PYMODEL_DECLARE_KERNEL(binary, BinaryArguments)
+PYMODEL_DECLARE_KERNEL(unary, UnaryArguments)
+PYMODEL_DECLARE_KERNEL(unary_backward, UnaryBackward)
+PYMODEL_DECLARE_KERNEL(where, WhereArguments)
 
 }  // namespace pymodel

@@ -1,0 +1,68 @@
+// Reductions over any dimensions of a tensor of any strides.
+//
+// Floats are accumulated in float32 and in pairs, level by level (Higham, "The accuracy of
+// floating point summation", SIAM J. Sci. Comput. 14, 1993), so that the error of a sum grows with
+// the logarithm of its length. The partition depends on shape and strides alone: the bits do not
+// depend on the number of threads.
+#pragma once
+
+#include "core/isa.h"
+#include "core/tensor_view.h"
+
+namespace pymodel {
+
+enum class ReduceOp : uint8_t {
+  sum,
+  max,  // NaN wins
+  min,  // NaN wins
+  max_abs,
+  squared_deviation,  // sum of (x - center)^2: the second pass of a variance
+  any,                // of integers and bool only
+  all,                // of integers and bool only
+};
+
+// out[k] = reduction of x[k, r] over r, divided by `divisor`. x is a floating type, and out that
+// type or float32.
+struct ReduceFloats {
+  ReduceOp op = ReduceOp::sum;
+  TensorView x;       // kept dimensions, then the reduced ones
+  int kept = 0;       // number of kept dimensions
+  TensorView out;     // kept dimensions
+  TensorView center;  // kept dimensions, float32; squared_deviation only, else null
+  float divisor = 1;
+  void* workspace = nullptr;  // reduce_workspace(outputs, reduced elements) bytes
+};
+
+// The same for int32, int64, uint8 and bool; sums are int64, any and all bool, the others keep the
+// type of x.
+struct ReduceIntegers {
+  ReduceOp op = ReduceOp::sum;
+  TensorView x;
+  int kept = 0;
+  TensorView out;
+};
+
+// out[k] = the first r at which x[k, r] is largest (smallest); a NaN counts as beyond all numbers.
+struct Argmax {
+  bool smallest = false;
+  TensorView x;    // kept dimensions, then one reduced
+  TensorView out;  // kept dimensions, int64
+};
+
+// Few outputs of many elements each are shared out among threads in chunks with partial results.
+constexpr int64_t kReduceChunks = 64;      // at most
+constexpr int64_t kReduceChunkRows = 256;  // at least, along the reduced dimensions
+constexpr int64_t kReduceOutputs =
+    4096;  // more outputs than this are parallel enough by themselves
+
+static inline int64_t reduce_workspace(int64_t outputs, int64_t reduced) {
+  if (outputs > kReduceOutputs || reduced <= kReduceChunkRows) return 0;
+  const int64_t chunks = (reduced + kReduceChunkRows - 1) / kReduceChunkRows;
+  return (chunks < kReduceChunks ? chunks : kReduceChunks) * outputs * 4;
+}
+
+PYMODEL_DECLARE_KERNEL(reduce_floats, ReduceFloats)
+PYMODEL_DECLARE_KERNEL(reduce_integers, ReduceIntegers)
+PYMODEL_DECLARE_KERNEL(argmax, Argmax)
+
+}  // namespace pymodel
