@@ -1,7 +1,17 @@
 """Functional operations; names and arguments follow torch.nn.functional and flash-attention."""
 
+from pymodel.ops.cross_entropy import cross_entropy
 from pymodel.ops.layer_norm import layer_norm
 from pymodel.ops.linear import linear, mlp
 from pymodel.ops.matmul import matmul
+from pymodel.ops.softmax import log_softmax, softmax
 
-__all__ = ["layer_norm", "linear", "matmul", "mlp"]
+__all__ = [
+    "cross_entropy",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "matmul",
+    "mlp",
+    "softmax",
+]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from pymodel import _core
 from pymodel.autograd import accumulation_buffer
 from pymodel.tensor import Tensor
@@ -27,6 +31,22 @@ def copy_of(array: _core.Array) -> _core.Array:
     copy = array.empty_like()
     _core.copy(array, copy)
     return copy
+
+
+def contiguous(array: _core.Array) -> _core.Array:
+    """The array, or a copy where its elements do not lie densely in row-major order."""
+    return array if array.contiguous else copy_of(array)
+
+
+def flat(array: _core.Array) -> _core.Array:
+    """All elements in row-major order as one dense dimension, copied only where they lie otherwise."""
+    return contiguous(array).reshape([array.numel])
+
+
+def element_name(argument: str, position: int, shape: Sequence[int]) -> str:
+    """How an error names the element at a flat position: "targets[1, 5]"."""
+    index = np.unravel_index(position, shape)
+    return f"{argument}[{', '.join(map(str, index))}]" if index else argument
 
 
 def parameter_gradients(
