@@ -1,6 +1,7 @@
 """Functional operations; names and arguments follow torch.nn.functional and flash-attention."""
 
 from pymodel.ops.cross_entropy import cross_entropy
+from pymodel.ops.embedding import embedding
 from pymodel.ops.layer_norm import layer_norm
 from pymodel.ops.linear import linear, mlp
 from pymodel.ops.matmul import matmul
@@ -8,6 +9,7 @@ from pymodel.ops.softmax import log_softmax, softmax
 
 __all__ = [
     "cross_entropy",
+    "embedding",
     "layer_norm",
     "linear",
     "log_softmax",
