@@ -10,6 +10,7 @@ from pymodel.device import (
     reset_peak_memory,
     set_num_threads,
 )
+from pymodel.ops import rand, randn
 from pymodel.random import get_rng_state, initial_seed, manual_seed, set_rng_state
 from pymodel.tensor import Tensor, arange, empty, from_dlpack, from_numpy, full, ones, tensor, zeros
 
@@ -34,6 +35,8 @@ __all__ = [
     "no_grad",
     "ones",
     "ops",
+    "rand",
+    "randn",
     "reset_peak_memory",
     "set_grad_enabled",
     "set_num_threads",

@@ -29,6 +29,12 @@ def to_float64(value: pm.Tensor | torch.Tensor | np.ndarray) -> np.ndarray:
     return np.asarray(value.numpy() if isinstance(value, pm.Tensor) else value).astype(np.float64)
 
 
+def gradient_of(leaf: pm.Tensor) -> pm.Tensor:
+    """The gradient that a leaf was given."""
+    assert leaf.grad is not None, "no gradient arrived"
+    return leaf.grad
+
+
 def assert_as_good_as_torch(ours: object, same: object, exact: object, dtype: str, what: str = "result") -> None:
     """`ours` against torch in the same dtype (`same`) and in float64 (`exact`)."""
     a, b, truth = (to_float64(v) for v in (ours, same, exact))  # type: ignore[arg-type]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from pymodel import _core
 from pymodel.autograd import accumulation_buffer
 from pymodel.tensor import Tensor
@@ -41,6 +45,17 @@ def converted(array: _core.Array, dtype: str) -> _core.Array:
     out = _core.empty(array.shape, dtype, array.device)
     _core.copy(array, out)
     return out
+
+
+def flat(array: _core.Array) -> _core.Array:
+    """All elements in row-major order as one dense dimension, copied only where they lie otherwise."""
+    return contiguous(array).reshape([array.numel])
+
+
+def element_name(argument: str, position: int, shape: Sequence[int]) -> str:
+    """How an error names the element at a flat position: "targets[1, 5]"."""
+    index = np.unravel_index(position, shape)
+    return f"{argument}[{', '.join(map(str, index))}]" if index else argument
 
 
 def parameter_gradients(

@@ -1,0 +1,70 @@
+#include "ops/cross_entropy/cross_entropy.h"
+
+#include "bindings/bindings.h"
+
+namespace pymodel {
+namespace {
+
+// Returns the first row whose target is no class, or -1; then nothing was computed.
+int64_t forward(const Array& logits, const Array& targets, const Array& losses,
+                const Array& statistics, const Array& scale, const Array& total,
+                int64_t ignore_index, float label_smoothing, bool mean) {
+  const Checker check("cross_entropy");
+  check.ndim("logits", logits, 2);
+  check.floating("logits", logits);
+  check.unit_stride("logits", logits);
+  const int64_t rows = logits.size(0);
+  check.shape("targets", targets, {rows});
+  check.dtype("targets", targets, {DType::int64, DType::int32, DType::uint8});
+  check.shape("losses", losses, {rows});
+  check.shape("statistics", statistics, {rows, 2});
+  check.shape("scale", scale, {});
+  check.shape("total", total, {});
+  for (auto [name, array] : {std::pair{"losses", &losses}, std::pair{"statistics", &statistics},
+                             std::pair{"scale", &scale}, std::pair{"total", &total}}) {
+    check.dtype(name, *array, {DType::float32});
+    check.contiguous(name, *array);
+  }
+  check.same_device({&logits, &targets, &losses, &statistics, &scale, &total});
+  int64_t invalid_row = -1;
+  CrossEntropyForward args;
+  args.logits = logits.view();
+  args.targets = targets.view();
+  args.losses = losses.view();
+  args.statistics = statistics.view();
+  args.scale = scale.view();
+  args.total = total.view();
+  args.ignore_index = ignore_index;
+  args.label_smoothing = label_smoothing;
+  args.mean = mean;
+  args.invalid_row = &invalid_row;
+  PYMODEL_RUN(cross_entropy_forward, logits.device(), args);
+  return invalid_row;
+}
+
+void backward(const Array& logits, const Array& targets, const Array& statistics,
+              const Array& scale, const Array& dlosses, const Array& dlogits, int64_t ignore_index,
+              float label_smoothing) {
+  const Checker check("cross_entropy backward");
+  check.shape("gradient", dlosses, {logits.size(0)});
+  check.dtype("gradient", dlosses, {DType::float32});
+  CrossEntropyBackward args;
+  args.logits = logits.view();
+  args.targets = targets.view();
+  args.statistics = statistics.view();
+  args.scale = scale.view();
+  args.dlosses = dlosses.view();
+  args.dlogits = dlogits.view();
+  args.ignore_index = ignore_index;
+  args.label_smoothing = label_smoothing;
+  PYMODEL_RUN(cross_entropy_backward, logits.device(), args);
+}
+
+}  // namespace
+
+PYMODEL_BINDINGS(m) {
+  m.def("cross_entropy_forward", &forward);
+  m.def("cross_entropy_backward", &backward);
+}
+
+}  // namespace pymodel

@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import TORCH_DTYPES, assert_as_good_as_torch, check_op, gradient_of, to_torch
+
+import pymodel as pm
+
+DTYPES = ["float32", "float16", "bfloat16"]
+
+
+def table(entries, columns, seed=0):
+    return np.random.default_rng(seed).standard_normal((entries, columns))
+
+
+# (shape of indices, entries, columns): one index, every row of the table, columns narrower than a vector
+# and wider than a stripe of backward, more entries than one and than two bytes of the sort, and runs
+# of equal indices longer than a task's range of positions.
+CASES = [
+    ((), 5, 3),
+    ((1,), 1, 1),
+    ((4, 6), 10, 16),
+    ((2, 3, 4), 300, 33),
+    ((50,), 70000, 7),
+    ((700,), 3, 130),
+    ((2000,), 1000, 20),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "entries", "columns"), CASES)
+def test_embedding_matches_torch(shape, entries, columns, dtype):
+    indices = np.random.default_rng(1).integers(0, entries, shape)
+    check_op(
+        lambda w: pm.ops.embedding(pm.tensor(indices), w),
+        lambda w: F.embedding(torch.tensor(indices), w),
+        [table(entries, columns)],
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_embedding_takes_any_integer_dtype(kind):
+    indices = np.array([[3, 0, 255], [255, 7, 3]])
+    check_op(
+        lambda w: pm.ops.embedding(pm.tensor(indices.astype(kind)), w),
+        lambda w: F.embedding(torch.tensor(indices), w),
+        [table(256, 12)],
+        "float32",
+    )
+
+
+@pytest.mark.parametrize("padding_idx", [0, 2, -1, -5])
+def test_embedding_padding_gets_no_gradient(padding_idx):
+    indices = np.random.default_rng(2).integers(0, 5, (3, 40))
+    check_op(
+        lambda w: pm.ops.embedding(pm.tensor(indices), w, padding_idx),
+        lambda w: F.embedding(torch.tensor(indices), w, padding_idx),
+        [table(5, 9)],
+        "float32",
+    )
+
+
+def test_embedding_takes_any_strides():
+    values = table(20, 24).astype(np.float32)
+    indices = np.random.default_rng(3).integers(0, 10, (8, 6))
+    dy = np.random.default_rng(4).standard_normal((24, 6, 8)).astype(np.float32).T
+    for view in (np.asfortranarray(values), values[::2, ::2], values[:10, 3:17]):
+        dy_view = dy.transpose(1, 0, 2)[..., : view.shape[1]]
+        weight = pm.from_numpy(view).requires_grad_()
+        y = pm.ops.embedding(pm.from_numpy(indices.T), weight)
+        np.testing.assert_array_equal(y.numpy(), view[indices.T])
+        y.backward(pm.from_numpy(dy_view))
+        expected = np.zeros(view.shape)
+        np.add.at(expected, indices.T, dy_view.astype(np.float64))
+        np.testing.assert_allclose(gradient_of(weight).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_embedding_adds_to_the_gradient_that_is_there(dtype):
+    indices = np.random.default_rng(5).integers(0, 30, (200,))
+    weight = pm.tensor(table(40, 21), dtype=dtype, requires_grad=True)
+    first = pm.tensor(table(40, 21, seed=6), dtype=dtype)
+    weight.grad = pm.tensor(first)
+    address = gradient_of(weight).data_ptr()
+    dy = pm.tensor(table(200, 21, seed=7), dtype=dtype)
+    pm.ops.embedding(pm.tensor(indices), weight).backward(dy)
+    assert gradient_of(weight).data_ptr() == address
+    results = {}
+    for torch_dtype in (TORCH_DTYPES[dtype], torch.float64):
+        leaf = to_torch(weight.numpy(), torch_dtype).requires_grad_()
+        leaf.grad = to_torch(first.numpy(), torch_dtype)
+        F.embedding(torch.tensor(indices), leaf).backward(to_torch(dy.numpy(), torch_dtype))
+        results[torch_dtype] = leaf.grad
+    assert_as_good_as_torch(weight.grad, results[TORCH_DTYPES[dtype]], results[torch.float64], dtype)
+    # Entries that were not picked keep their bits.
+    np.testing.assert_array_equal(gradient_of(weight).numpy()[30:], first.numpy()[30:])
+
+
+def test_embedding_used_twice_sums_its_gradients():
+    weight = pm.tensor(table(6, 4), dtype="float32", requires_grad=True)
+    for indices in ([0, 1, 1], [1, 5, 0]):
+        pm.ops.embedding(pm.tensor(indices), weight).backward(pm.ones((3, 4)))
+    np.testing.assert_array_equal(gradient_of(weight).numpy()[:, 0], [2, 3, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_embedding_sums_many_repeats_in_float32(dtype):
+    # Adding 4096 ones one by one in bfloat16 would stop at 256, in float16 at 2048.
+    weight = pm.zeros((2, 5), dtype, requires_grad=True)
+    pm.ops.embedding(pm.zeros((4096,), "int64"), weight).backward(pm.ones((4096, 5), dtype))
+    assert (gradient_of(weight).numpy().astype(np.float32) == [[4096.0], [0.0]]).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "entries", "columns"), [((0,), 5, 3), ((2, 0), 5, 3), ((0,), 0, 3), ((4,), 5, 0)]
+)
+def test_embedding_of_nothing(shape, entries, columns):
+    weight = pm.zeros((entries, columns), requires_grad=True)
+    y = pm.ops.embedding(pm.zeros(shape, "int64"), weight)
+    assert y.shape == (*shape, columns)
+    y.backward(pm.zeros(y.shape))
+    assert gradient_of(weight).shape == weight.shape
+    assert (gradient_of(weight).numpy() == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("entries", [1, 2, 5000])
+def test_embedding_bits_do_not_depend_on_threads(dtype, entries):
+    indices = np.random.default_rng(8).integers(0, entries, 3000)
+    dy = np.random.default_rng(9).standard_normal((3000, 200))
+    threads, results = pm.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            pm.set_num_threads(count)
+            weight = pm.zeros((entries, 200), dtype, requires_grad=True)
+            pm.ops.embedding(pm.tensor(indices), weight).backward(pm.tensor(dy, dtype=dtype))
+            results.append(gradient_of(weight).numpy().tobytes())
+    finally:
+        pm.set_num_threads(threads)
+    assert results[0] == results[1] == results[2]
+
+
+def test_embedding_names_the_index_that_is_no_row():
+    weight = pm.zeros((10, 4))
+    indices = np.zeros((3, 5), np.int64)
+    indices[2, 1] = 10
+    with pytest.raises(IndexError, match=r"embedding: indices\[2, 1\] is 10, but weight has rows 0 to 9"):
+        pm.ops.embedding(pm.tensor(indices), weight)
+    indices[1, 3] = -1
+    with pytest.raises(IndexError, match=r"indices\[1, 3\] is -1"):
+        pm.ops.embedding(pm.tensor(indices), weight)
+    with pytest.raises(IndexError, match=r"indices is 12, but"):
+        pm.ops.embedding(pm.tensor(12), weight)
+
+
+def test_embedding_names_what_is_wrong():
+    indices, weight = pm.arange(3), pm.zeros((10, 4))
+    with pytest.raises(TypeError, match="embedding: indices must be int64 or int32 or uint8, got float32"):
+        pm.ops.embedding(pm.zeros((3,)), weight)
+    with pytest.raises(TypeError, match="embedding: weight must be float32 or"):
+        pm.ops.embedding(indices, pm.zeros((10, 4), "int32"))
+    with pytest.raises(ValueError, match=r"weight must have shape \(entries, columns\), got \(10,\)"):
+        pm.ops.embedding(indices, pm.zeros((10,)))
+    for padding_idx in (10, -11):
+        with pytest.raises(
+            ValueError, match=f"padding_idx must be a row of weight, 0 to 9, got {padding_idx}"
+        ):
+            pm.ops.embedding(indices, weight, padding_idx)
