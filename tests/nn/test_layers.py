@@ -141,7 +141,7 @@ def test_dropout_layer_acts_in_training_only():
     assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
     assert 0.7 < (kept > 0).mean() < 0.8
     assert np.array_equal(layer.eval()(x).numpy(), x.numpy())
-    with pytest.raises(ValueError, match="p must lie between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"p must lie between 0 and 1, got 1\.5"):
         nn.Dropout(1.5)
 
 
