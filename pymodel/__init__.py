@@ -1,6 +1,6 @@
 """Language models from first principles, on kernels you can read."""
 
-from pymodel import ops
+from pymodel import nn, ops, optim
 from pymodel.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from pymodel.device import (
     device,
@@ -32,11 +32,13 @@ __all__ = [
     "is_grad_enabled",
     "manual_seed",
     "memory_stats",
+    "nn",
     "no_grad",
     "ones",
     "ops",
     "rand",
     "randn",
+    "optim",
     "reset_peak_memory",
     "set_grad_enabled",
     "set_num_threads",

@@ -1,5 +1,7 @@
 """Parameter groups, errors, and saving and resuming."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 import pymodel as pm
 from pymodel import optim
 
-MAKERS = {
+MAKERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adamw": lambda p: optim.AdamW(p, lr=0.03),
     "adam": lambda p: optim.Adam(p, weight_decay=0.1),
     "sgd": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5),
@@ -42,7 +44,8 @@ def test_optimizer_resumes_to_the_same_bits(name: str, dtype: str):
         for i, state in saved["state"].items()
     }
     copies = [pm.tensor(p, requires_grad=True) for p in params]
-    resumed = type(optimizer)(copies)
+    resumed = MAKERS[name](copies)
+    resumed.param_groups[0]["lr"] = 7.0  # the state brings its own
     resumed.load_state_dict(saved)
     for seed in range(3, 6):
         step(optimizer, params, seed)

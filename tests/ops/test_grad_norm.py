@@ -40,6 +40,16 @@ def test_grad_norm_squares_neither_vanish_nor_overflow(scale: float):
     assert optim.grad_norm(params) == pytest.approx(exact_norm(params), rel=1e-14)
 
 
+def test_grad_norm_counts_every_element_once():
+    # Ends of tensors before, at and after the ends of the kernel's chunks of 16384 elements.
+    params = []
+    for count in [16320, 64, 16384, 1, 16383, 16385, 0, 130, 32768, 40000, 9]:
+        parameter = pm.zeros((count,), requires_grad=True)
+        parameter.grad = pm.ones((count,))
+        params.append(parameter)
+    assert optim.grad_norm(params) ** 2 == pytest.approx(sum(p.numel() for p in params), rel=1e-14)
+
+
 def test_grad_norm_does_not_depend_on_threads():
     params = with_gradients()
     before = pm.get_num_threads()

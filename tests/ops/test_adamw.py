@@ -12,7 +12,7 @@ from pymodel import optim
 
 # A scalar, an empty tensor, rows that end within a vector, and one that spans several chunks.
 SHAPES = [(), (0, 3), (7,), (33, 5), (64, 64), (40001,)]
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Any] = {
     "adamw": (optim.AdamW, torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.1}),
     "adamw-no-decay": (
         optim.AdamW,
@@ -103,7 +103,7 @@ def test_optimizer_groups_have_options_of_their_own():
             {"params": params[3:], "lr": 0.005, "betas": (0.5, 0.9), "eps": 1e-3},
         ]
 
-    options = {"lr": 0.02, "weight_decay": 0.2}
+    options: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.2}
     assert_follows_torch(
         lambda p: optim.AdamW(groups(p), **options), lambda p: torch.optim.AdamW(groups(p), **options)
     )
