@@ -9,52 +9,89 @@ is always recorded after its inputs.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymodel import _core
 
 if TYPE_CHECKING:
     from pymodel.tensor import Tensor
 
-# What a backward function gives for one input: its gradient, None where none is wanted, or
-# ACCUMULATED when it has already added the gradient to the input's `.grad`.
+# What a backward function gives for one input: its gradient, a PartialGradient, None where none is
+# wanted, or ACCUMULATED when it has already added the gradient to the input's `.grad`.
 ACCUMULATED: Any = object()
 
 _order = itertools.count()
-_mode = threading.local()
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# -- whether operations are recorded ----------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    enabled = True
+
+    def __init__(self) -> None:
+        self.before: list[bool] = []  # one entry per block that the thread is in
+
+
+_mode = _Mode()
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded in this thread."""
-    return getattr(_mode, "enabled", True)
+    return _mode.enabled
 
 
-@contextlib.contextmanager
-def set_grad_enabled(enabled: bool) -> Iterator[None]:
-    """Records operations, or not, inside a `with` block or a decorated function."""
-    before = is_grad_enabled()
-    _mode.enabled = enabled
-    try:
-        yield
-    finally:
-        _mode.enabled = before
+class set_grad_enabled(contextlib.ContextDecorator):
+    """Records operations, or not, inside a `with` block or a decorated function, in this thread.
+
+    It holds no state of its own, so one object may be used again, nested and by many threads.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def __enter__(self) -> None:
+        _mode.before.append(_mode.enabled)
+        _mode.enabled = self._enabled
+
+    def __exit__(self, *exception: object) -> None:
+        _mode.enabled = _mode.before.pop()
+
+    def __call__(self, function: _Function) -> _Function:
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"{function.__name__}: a generator runs after the decorated call has returned; "
+                "put `with no_grad():` around the computation between its yields"
+            )
+        return super().__call__(function)
 
 
-def no_grad() -> contextlib.AbstractContextManager[None]:
+def no_grad() -> set_grad_enabled:
     """Does not record inside a `with` block or a decorated function: no memory for backward."""
     return set_grad_enabled(False)
 
 
-def enable_grad() -> contextlib.AbstractContextManager[None]:
+def enable_grad() -> set_grad_enabled:
     """Records again inside a `no_grad` block."""
     return set_grad_enabled(True)
 
 
+# -- the tape ---------------------------------------------------------------------------------------
+
+# Where an input came from: the (node, output index) that computed it, or the input itself, a leaf.
+_Source = Any
+
+
 class Node:
-    """One recorded operation: its inputs, and how gradients pass from outputs to inputs."""
+    """One recorded operation: where its inputs came from, and how gradients pass on to them.
+
+    It does not hold computed inputs, so they stay in memory only while a backward function needs
+    them. An entry of `inputs` is None where no gradient goes.
+    """
 
     __slots__ = ("backward", "gradients", "inputs", "name", "order")
 
@@ -62,10 +99,38 @@ class Node:
         self, name: str, inputs: Sequence[Tensor | None], backward: Callable[..., Any], outputs: int
     ) -> None:
         self.name = name
-        self.inputs = inputs
+        self.inputs: tuple[_Source | None, ...] = tuple(map(_source, inputs))
         self.backward: Callable[..., Any] | None = backward
         self.gradients: list[_Gradient | None] = [None] * outputs
         self.order = next(_order)
+
+    def consume(self) -> None:
+        """Lets go of everything that was saved for backward."""
+        self.backward, self.inputs, self.gradients = None, (), []
+
+
+def _source(tensor: Tensor | None) -> _Source | None:
+    if tensor is None or not tensor.requires_grad:
+        return None
+    return tensor if tensor._node is None else (tensor._node, tensor._output_index)
+
+
+class PartialGradient:
+    """The gradient of an input of which only a part was used, such as a slice: zero elsewhere.
+
+    All parts of one tensor are added into one buffer, so that taking it to pieces costs no full
+    tensor of zeros per piece.
+
+    Args: shape, dtype and device of the input; `add_to`, which adds the gradient to a contiguous
+    array of that kind.
+    """
+
+    __slots__ = ("add_to", "device", "dtype", "shape")
+
+    def __init__(
+        self, shape: Sequence[int], dtype: str, device: str, add_to: Callable[[_core.Array], None]
+    ) -> None:
+        self.shape, self.dtype, self.device, self.add_to = shape, dtype, device, add_to
 
 
 class _Gradient:
@@ -77,16 +142,10 @@ class _Gradient:
         self.array = array
         self.owned = owned  # whether nothing else looks at this memory, so that it can be added to
 
-    def add(self, other: _core.Array) -> None:
-        out = self.array if self.owned else self.array.empty_like()
-        _core.binary("add", self.array, other, out)
-        self.array = out
-        self.owned = True
-
 
 def wants_grad(*tensors: Tensor | None) -> bool:
     """Whether an operation on these tensors has to be recorded."""
-    return is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    return _mode.enabled and any(t is not None and t.requires_grad for t in tensors)
 
 
 def record(
@@ -99,7 +158,8 @@ def record(
 
     `backward` takes one gradient array per output (None for an output that was not used) and
     returns one entry per input. It may return the very gradient it was given, or a view of it, but
-    not one fresh array for two inputs.
+    no memory that it keeps or returns for another input. It should capture arrays it needs and
+    flags, not tensors, which would stay in memory with it.
     """
     results = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
     node = Node(name, inputs, backward, len(results))
@@ -119,6 +179,9 @@ def accumulation_buffer(tensor: Tensor) -> _core.Array | None:
     return None
 
 
+# -- the walk back ----------------------------------------------------------------------------------
+
+
 def backward(root: Tensor, gradient: Tensor | None = None) -> None:
     """Adds d root / d leaf to `.grad` of every leaf that requires it.
 
@@ -126,83 +189,139 @@ def backward(root: Tensor, gradient: Tensor | None = None) -> None:
     """
     if not root.requires_grad:
         raise RuntimeError("backward: the tensor does not depend on any tensor that requires grad")
-    if gradient is None:
-        if root.numel() != 1:
-            raise ValueError(
-                f"backward: a tensor of shape {root.shape} needs a gradient of that shape; "
-                "only a scalar starts from 1 by itself"
-            )
-        seed = root._array.empty_like()
-        _core.fill(seed, 1.0)
-    else:
+    seed = _seed(root, gradient)
+    nodes, uses = _reachable(root)
+    with no_grad():
+        try:
+            _deliver(_source(root), seed, owned=gradient is None, uses=uses)
+            for node in nodes:
+                _step(node, uses)
+        except BaseException:
+            # Gradients delivered so far must not be found by a later walk over a shared node.
+            for node in nodes:
+                node.consume()
+            raise
+
+
+def _seed(root: Tensor, gradient: Tensor | None) -> _core.Array:
+    """The gradient that the walk starts from."""
+    if gradient is not None:
         if gradient.shape != root.shape or gradient.dtype != root.dtype:
             raise ValueError(
                 f"backward: the gradient must be {root.dtype} of shape {root.shape}, "
                 f"got {gradient.dtype} of shape {gradient.shape}"
             )
-        seed = gradient._array
-    with no_grad():
-        _deliver(root, seed, owned=gradient is None)
-        for node in _reachable(root):
-            _step(node)
+        return gradient._array
+    if root.numel() != 1:
+        raise ValueError(
+            f"backward: a tensor of shape {root.shape} needs a gradient of that shape; "
+            "only a scalar starts from 1 by itself"
+        )
+    seed = root._array.empty_like()
+    _core.fill(seed, 1.0)
+    return seed
 
 
-def _reachable(root: Tensor) -> list[Node]:
-    """All nodes under the root, newest first."""
-    if root._node is None:
-        return []
-    found = {root._node.order: root._node}
-    pending = [root._node]
+def _reachable(root: Tensor) -> tuple[list[Node], dict[int, int]]:
+    """All nodes under the root, newest first, and how often each leaf with hooks is used by them."""
+    start = _source(root)
+    found: dict[int, Node] = {}
+    uses: dict[int, int] = {}
+    pending = [start]
     while pending:
-        node = pending.pop()
+        source = pending.pop()
+        if not isinstance(source, tuple):
+            if source is not None and source._hooks:
+                uses[id(source)] = uses.get(id(source), 0) + 1
+            continue
+        node = source[0]
+        if node.order in found:
+            continue
         if node.backward is None:
             raise RuntimeError(
                 f"backward: the graph of '{node.name}' was already consumed; run the forward pass again"
             )
-        for tensor in node.inputs:
-            child = None if tensor is None else tensor._node
-            if child is not None and child.order not in found:
-                found[child.order] = child
-                pending.append(child)
-    return [found[order] for order in sorted(found, reverse=True)]
+        found[node.order] = node
+        pending.extend(node.inputs)
+    return [found[order] for order in sorted(found, reverse=True)], uses
 
 
-def _step(node: Node) -> None:
+def _step(node: Node, uses: dict[int, int]) -> None:
     """Runs one node's backward and hands the results on."""
-    incoming = [None if g is None else g.array for g in node.gradients]
-    function, inputs = node.backward, node.inputs
-    node.backward, node.inputs, node.gradients = None, (), []
-    if function is None or all(g is None for g in incoming):
-        return
-    results = function(*incoming)
-    if not isinstance(results, tuple):
-        results = (results,)
-    for tensor, result in zip(inputs, results, strict=True):
-        if tensor is None or result is None or result is ACCUMULATED or not tensor.requires_grad:
-            continue
-        shared = any(g is not None and result.shares_storage(g) for g in incoming)
-        _deliver(tensor, result, owned=not shared)
+    function, inputs, slots = node.backward, node.inputs, node.gradients
+    node.consume()
+    if function is None or all(slot is None for slot in slots):
+        results: Any = (None,) * len(inputs)
+    else:
+        results = function(*[None if slot is None else slot.array for slot in slots])
+        if not isinstance(results, tuple):
+            results = (results,)
+    owned = _ownership(results, [slot for slot in slots if slot is not None])
+    for source, result, own in zip(inputs, results, owned, strict=True):
+        if source is not None:
+            _deliver(source, result, own, uses)
 
 
-def _deliver(tensor: Tensor, array: _core.Array, owned: bool) -> None:
+def _ownership(results: tuple[Any, ...], incoming: list[_Gradient]) -> list[bool]:
+    """Which results may be added to in place, because no other gradient shares their memory.
+
+    A fresh array may. One that shows an incoming gradient may if it is the only heir to all of it.
+    """
+    arrays = [r if isinstance(r, _core.Array) else None for r in results]
+    owned = [a is not None and a.contiguous for a in arrays]
+    for slot in incoming:
+        heirs = [i for i, a in enumerate(arrays) if a is not None and a.shares_storage(slot.array)]
+        for i in heirs:
+            whole = results[i].numel == slot.array.numel
+            owned[i] = owned[i] and slot.owned and whole and len(heirs) == 1
+    return owned
+
+
+def _deliver(source: _Source, gradient: Any, owned: bool, uses: dict[int, int]) -> None:
     """Adds a gradient to the node that made the tensor, or to `.grad` of a leaf."""
-    node = tensor._node
-    if node is not None:
-        slot = node.gradients[tensor._output_index]
-        if slot is None:
-            node.gradients[tensor._output_index] = _Gradient(array, owned)
-        else:
-            slot.add(array)
+    wanted = gradient is not None and gradient is not ACCUMULATED
+    if isinstance(source, tuple):
+        node, index = source
+        if wanted:
+            node.gradients[index] = _sum(node.gradients[index], gradient, owned)
         return
+    if wanted and source.requires_grad:
+        _add_to_leaf(source, gradient, owned)
+    if source._hooks and source.grad is not None and id(source) in uses:
+        uses[id(source)] -= 1
+        if uses[id(source)] == 0:
+            for hook in source._hooks:
+                hook(source)
+
+
+def _add_to_leaf(leaf: Tensor, gradient: Any, owned: bool) -> None:
     from pymodel.tensor import Tensor  # the tape and the tensor know each other
 
-    if tensor.grad is not None:
-        _core.binary("add", tensor.grad._array, array, tensor.grad._array)
-    elif owned and array.contiguous:
-        tensor.grad = Tensor(array)
+    if leaf.grad is not None:
+        _sum(_Gradient(leaf.grad._array, owned=True), gradient, owned)
+        return
+    total = _sum(None, gradient, owned)
+    leaf.grad = Tensor(total.array if total.owned else _copy(total.array))
+
+
+def _sum(total: _Gradient | None, gradient: Any, owned: bool) -> _Gradient:
+    """total + gradient, in place where the memory of `total` allows."""
+    if isinstance(gradient, PartialGradient):
+        if total is None:
+            buffer = _core.empty(gradient.shape, gradient.dtype, gradient.device)
+            _core.fill(buffer, 0.0)
+        else:
+            buffer = total.array if total.owned else _copy(total.array)
+        gradient.add_to(buffer)
+    elif total is None:
+        return _Gradient(gradient, owned)
     else:
-        copy = array.empty_like()
-        _core.copy(array, copy)
-        tensor.grad = Tensor(copy)
-    for hook in tensor._hooks or ():
-        hook(tensor)
+        buffer = total.array if total.owned else total.array.empty_like()
+        _core.binary("add", total.array, gradient, buffer)
+    return _Gradient(buffer, owned=True)
+
+
+def _copy(array: _core.Array) -> _core.Array:
+    copy = array.empty_like()
+    _core.copy(array, copy)
+    return copy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pymodel import _core
 
 
-class device(str):  # noqa: N801 - a type that reads like a function, as in torch
+class device(str):
     """Where a tensor lives: `device("cpu")`.
 
     A string with the parts split out, so `x.device == "cpu"` is a plain comparison.
@@ -16,7 +16,7 @@ class device(str):  # noqa: N801 - a type that reads like a function, as in torc
     """
 
     type: str
-    index: int
+    index: int  # type: ignore[assignment]  # torch's name; hides str.index
 
     def __new__(cls, name: str = "cpu") -> device:
         self = super().__new__(cls, _core.check_device(name))

@@ -6,13 +6,14 @@ Arithmetic and shape methods are attached by `pymodel.ops`, which this module do
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 
 from pymodel import _core, autograd
-from pymodel.device import CPU, device as Device
+from pymodel.device import CPU
+from pymodel.device import device as Device
 
 _NUMPY_DTYPES: dict[str, np.dtype] = {
     "float32": np.dtype(np.float32),
@@ -46,7 +47,7 @@ class Tensor:
         self.grad: Tensor | None = None
         self._node: autograd.Node | None = None
         self._output_index = 0
-        self._hooks: list[Callable[[Tensor], None]] | None = None
+        self._hooks: list[Callable[[Tensor], Any]] | None = None
 
     # -- what it is -----------------------------------------------------------------------------
 
@@ -88,6 +89,11 @@ class Tensor:
         """The shape, or the extent of one dimension."""
         return self.shape if dim is None else self.shape[dim]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements; for a view, those it shows."""
+        return self._array.nbytes
+
     def is_contiguous(self) -> bool:
         """Whether the elements lie densely in row-major order."""
         return self._array.contiguous
@@ -106,13 +112,19 @@ class Tensor:
             raise TypeError("len() of a tensor without dimensions")
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))  # type: ignore[index]
-
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
         extra = ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({values}, dtype={self.dtype}, device={self.device}{extra})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy, deepcopy and pickle: values and requires_grad, without the gradient."""
+        if not self.is_leaf:
+            raise RuntimeError("only leaves can be copied or pickled; use detach() first")
+        return _rebuild, (type(self), self.numpy(), self.requires_grad)
 
     # -- to other libraries ---------------------------------------------------------------------
 
@@ -125,23 +137,45 @@ class Tensor:
         array = self.numpy()
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:
-                raise ValueError(f"a {self.dtype} tensor cannot become a {dtype} array without a copy")
+                raise ValueError(
+                    f"a {self.dtype} tensor cannot become a {np.dtype(dtype)} array without a copy"
+                )
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **options: Any) -> Any:
-        return self._array.to_dlpack(options.get("max_version"))
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule of the tensor's memory; what others do to it leaves no trace on the tape.
+
+        Source: https://data-apis.org/array-api/latest/API_specification/generated/array_api.array.__dlpack__.html
+        """
+        if stream not in (None, -1):
+            raise ValueError(f"__dlpack__: a tensor on the CPU has no stream, expected None, got {stream}")
+        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+            raise BufferError(f"__dlpack__: the tensor lies on {self.device}; move it with .to() first")
+        array = self._array
+        if copy:
+            array = array.empty_like()
+            _core.copy(self._array, array)
+        versioned = max_version is not None and max_version[0] >= 1
+        return _core.to_dlpack(array, versioned=versioned, copied=bool(copy))
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._array.dlpack_device()
+        return _core.dlpack_device(self._array)
 
     def item(self) -> float | int | bool:
         """The value of a tensor of one element as a Python number."""
         if self.numel() != 1:
             raise ValueError(f"item() needs a tensor of one element, got shape {self.shape}")
-        return self.numpy().reshape(()).astype(np.float64).item() if self.is_floating_point else (
-            self.numpy().reshape(()).item()
-        )
+        array = self.numpy().reshape(())
+        value: float | int | bool = (array.astype(np.float64) if self.is_floating_point else array).item()
+        return value
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
@@ -180,8 +214,8 @@ class Tensor:
         self.requires_grad = requires_grad
         return self
 
-    def register_hook(self, hook: Callable[[Tensor], None]) -> Callable[[], None]:
-        """Calls `hook(leaf)` whenever a gradient was added to this leaf; returns the remover."""
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
+        """Calls `hook(leaf)` in every backward once the leaf's gradient is complete; returns the remover."""
         if not self.is_leaf:
             raise RuntimeError("register_hook() is for leaves: other gradients are not kept")
         self._hooks = [*(self._hooks or []), hook]
@@ -191,13 +225,39 @@ class Tensor:
 
         return remove
 
+    if TYPE_CHECKING:  # attached by pymodel.ops.shape and pymodel.ops.indexing
+
+        @property
+        def T(self) -> Tensor: ...
+        @property
+        def mT(self) -> Tensor: ...
+        def reshape(self, *shape: int | Sequence[int]) -> Tensor: ...
+        def view(self, *shape: int | Sequence[int]) -> Tensor: ...
+        def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: ...
+        def squeeze(self, dim: int | None = None) -> Tensor: ...
+        def unsqueeze(self, dim: int) -> Tensor: ...
+        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
+        def permute(self, *dims: int | Sequence[int]) -> Tensor: ...
+        def expand(self, *shape: int | Sequence[int]) -> Tensor: ...
+        def broadcast_to(self, shape: Sequence[int]) -> Tensor: ...
+        def repeat(self, *counts: int | Sequence[int]) -> Tensor: ...
+        def split(self, sizes: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]: ...
+        def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]: ...
+        def unbind(self, dim: int = 0) -> tuple[Tensor, ...]: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def __setitem__(self, key: Any, value: Any) -> None: ...
+
 
 def dtype_of(array: np.ndarray) -> str:
     """Our name of a NumPy array's dtype; TypeError when we have none."""
     name = array.dtype.name
     if name not in _NUMPY_DTYPES:
         known = ", ".join(_NUMPY_DTYPES)
-        raise TypeError(f"arrays of dtype {name} have no tensor counterpart; expected one of {known}")
+        raise TypeError(
+            f"arrays of dtype {name} have no tensor counterpart; expected one of {known}; "
+            "convert it, for example with .astype(np.float32)"
+        )
     return name
 
 
@@ -208,15 +268,23 @@ def numpy_dtype(name: str) -> np.dtype:
     return _NUMPY_DTYPES[name]
 
 
-def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor that shares memory with a writable NumPy array; writes show on both sides.
+def _rebuild(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:
+    result = kind.__new__(kind)
+    Tensor.__init__(result, from_numpy(array)._array, requires_grad)
+    return result
 
-    Raises: TypeError for a dtype without counterpart; ValueError for a read-only array or one with
-    negative strides (copy those first).
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares memory with a NumPy array; writes show on both sides.
+
+    A read-only array, such as a file mapped into memory, makes a tensor that cannot be written.
+
+    Raises: TypeError for a dtype without counterpart; ValueError for negative strides or foreign
+    byte order (copy those first).
     """
     name = dtype_of(array)
-    if not array.flags.writeable:
-        raise ValueError("from_numpy: the array is read-only; pass array.copy(), or use pymodel.tensor")
+    if not array.dtype.isnative:
+        raise ValueError("from_numpy: the array is of foreign byte order; use pymodel.tensor, which copies")
     if any(stride < 0 for stride in array.strides):
         raise ValueError("from_numpy: the array has negative strides; pass array.copy()")
     raw = array.view(np.uint16) if name in _TRAVELS_AS_UINT16 else array
@@ -224,12 +292,23 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def from_dlpack(producer: Any) -> Tensor:
-    """A tensor that shares memory with any DLPack producer (torch, JAX, CuPy, NumPy).
+    """A tensor that shares memory with any DLPack producer: torch, JAX, CuPy, NumPy, or a capsule.
+
+    What the producer marks as read-only makes a tensor that cannot be written.
 
     Raises: DeviceError when the memory lies on a device that this build does not have; TypeError for
-    a dtype without counterpart.
+    a dtype without counterpart; ValueError for a capsule that was consumed before.
+
+    Source: https://dmlc.github.io/dlpack/latest/python_spec.html
     """
-    capsule = producer.__dlpack__() if hasattr(producer, "__dlpack__") else producer
+    if isinstance(producer, np.ndarray):
+        return from_numpy(producer)  # NumPy's own DLPack knows no bfloat16
+    if not hasattr(producer, "__dlpack__"):
+        return Tensor(_core.from_dlpack(producer))
+    try:
+        capsule = producer.__dlpack__(max_version=(1, 0))
+    except TypeError:  # producers from before DLPack 1.0 do not know the argument
+        capsule = producer.__dlpack__()
     return Tensor(_core.from_dlpack(capsule))
 
 
@@ -286,7 +365,7 @@ def full(
 ) -> Tensor:
     """A tensor with every element set to `value`."""
     result = empty(shape, dtype, device)
-    _core.fill(result._array, float(value))
+    _core.fill(result._array, value)
     return result.requires_grad_() if requires_grad else result
 
 

@@ -45,7 +45,9 @@ py::array to_numpy(const py::object& self) {
     shape.push_back(array.view().shape[i]);
     strides.push_back(array.view().strides[i] * bytes);
   }
-  return py::array(numpy_dtype(array.dtype()), shape, strides, array.view().data, self);
+  py::array result(numpy_dtype(array.dtype()), shape, strides, array.view().data, self);
+  if (array.storage()->read_only()) result.attr("setflags")(py::arg("write") = false);
+  return result;
 }
 
 // A view of the NumPy array's memory, which stays alive as long as the view does.
@@ -65,7 +67,8 @@ Array from_numpy(const py::array& source, const std::string& dtype_text) {
     delete owner;
   };
   auto storage = std::make_shared<Storage>(const_cast<void*>(source.data()),
-                                           static_cast<size_t>(source.nbytes()), Device{}, on_release);
+                                           static_cast<size_t>(source.nbytes()), Device{}, on_release,
+                                           !source.writeable());
   return Array(std::move(storage), 0, dtype, shape, strides);
 }
 
@@ -80,6 +83,7 @@ PYMODEL_BINDINGS(m) {
       .def_property_readonly("dtype", [](const Array& a) { return dtype_name(a.dtype()); })
       .def_property_readonly("device", [](const Array& a) { return device_name(a.device()); })
       .def_property_readonly("contiguous", &Array::contiguous)
+      .def_property_readonly("read_only", [](const Array& a) { return a.storage()->read_only(); })
       .def_property_readonly("data_ptr", [](const Array& a) { return reinterpret_cast<uintptr_t>(a.view().data); })
       .def_property_readonly("nbytes", [](const Array& a) { return a.numel() * static_cast<int64_t>(item_size(a.dtype())); })
       .def("shares_storage", [](const Array& a, const Array& b) { return a.storage() == b.storage(); })

@@ -107,6 +107,9 @@ Array apart_from(const Array& input, const Array& out) {
 }
 
 void check_writable(const Checker& check, const Array& out) {
+  if (out.storage()->read_only()) {
+    check.fail("cannot write to read-only memory of another library; use .clone() first");
+  }
   for (int d = 0; d < out.ndim(); ++d) {
     if (out.size(d) < 2 || out.view().strides[d] != 0) continue;
     check.fail("cannot write to an expanded view, whose elements share memory; use .clone() first");

@@ -48,7 +48,8 @@ Array converted(const Array& array, DType dtype);
 // `out` is resolved by a copy of `input`.
 Array apart_from(const Array& input, const Array& out);
 
-// Throws when `out` shows one element of memory at several places (an expanded view).
+// Throws when `out` is read-only or shows one element of memory at several places (an expanded
+// view).
 void check_writable(const Checker& check, const Array& out);
 
 }  // namespace pymodel

@@ -68,8 +68,13 @@ bool strides_for_reshape(const TensorView& view, const std::vector<int64_t>& sha
 Storage::Storage(size_t bytes, Device device)
     : data_(allocate(bytes)), bytes_(bytes), device_(device) {}
 
-Storage::Storage(void* data, size_t bytes, Device device, std::function<void()> on_release)
-    : data_(data), bytes_(bytes), device_(device), on_release_(std::move(on_release)) {}
+Storage::Storage(void* data, size_t bytes, Device device, std::function<void()> on_release,
+                 bool read_only)
+    : data_(data),
+      bytes_(bytes),
+      device_(device),
+      on_release_(std::move(on_release)),
+      read_only_(read_only) {}
 
 Storage::~Storage() {
   if (on_release_) {
@@ -83,10 +88,11 @@ Array::Array(std::shared_ptr<Storage> storage, int64_t offset, DType dtype,
              const std::vector<int64_t>& shape, const std::vector<int64_t>& strides)
     : storage_(std::move(storage)) {
   if (shape.size() > kMaxDims) {
-    throw ShapeError("tensors have at most " + std::to_string(kMaxDims) + " dimensions, got shape " +
-                     shape_string(shape));
+    throw ShapeError("tensors have at most " + std::to_string(kMaxDims) +
+                     " dimensions, got shape " + shape_string(shape));
   }
-  view_.data = static_cast<char*>(storage_->data()) + offset * static_cast<int64_t>(item_size(dtype));
+  view_.data =
+      static_cast<char*>(storage_->data()) + offset * static_cast<int64_t>(item_size(dtype));
   view_.dtype = dtype;
   view_.ndim = static_cast<int>(shape.size());
   std::copy(shape.begin(), shape.end(), view_.shape);
@@ -138,8 +144,9 @@ Array Array::reshape(std::vector<int64_t> shape) const {
   if (contiguous()) return with(shape, contiguous_strides(shape), 0);
   std::vector<int64_t> strides;
   if (!strides_for_reshape(view_, shape, &strides)) {
-    throw ShapeError("reshape: a tensor of shape " + shape_string(this->shape()) +
-                     " and these strides has no view of shape " + wanted + "; copy it first");
+    throw ShapeError("view: a tensor of shape " + shape_string(this->shape()) + " and strides " +
+                     shape_string(this->strides()) + " has no view of shape " + wanted +
+                     "; use reshape, which copies");
   }
   return with(shape, strides, 0);
 }

@@ -16,7 +16,8 @@ namespace pymodel {
 class Storage {
  public:
   Storage(size_t bytes, Device device);
-  Storage(void* data, size_t bytes, Device device, std::function<void()> on_release);
+  Storage(void* data, size_t bytes, Device device, std::function<void()> on_release,
+          bool read_only = false);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -24,12 +25,14 @@ class Storage {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
+  bool read_only() const { return read_only_; }  // foreign memory that must not be written
 
  private:
   void* data_;
   size_t bytes_;
   Device device_;
   std::function<void()> on_release_;  // empty: the memory is the allocator's
+  bool read_only_ = false;
 };
 
 class Array {
