@@ -9,6 +9,9 @@
 
 namespace pymodel {
 
+constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53u, kPhiloxMultiplier1 = 0xCD9E8D57u;
+constexpr uint32_t kPhiloxWeyl0 = 0x9E3779B9u, kPhiloxWeyl1 = 0xBB67AE85u;
+
 struct PhiloxBlock {
   uint32_t word[4];
 };
@@ -20,12 +23,12 @@ static inline __attribute__((always_inline)) PhiloxBlock philox(uint64_t seed, u
   PhiloxBlock c = {{static_cast<uint32_t>(counter_low), static_cast<uint32_t>(counter_low >> 32),
                     static_cast<uint32_t>(counter_high), static_cast<uint32_t>(counter_high >> 32)}};
   for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53u} * c.word[0];
-    const uint64_t product1 = uint64_t{0xCD9E8D57u} * c.word[2];
+    const uint64_t product0 = uint64_t{kPhiloxMultiplier0} * c.word[0];
+    const uint64_t product1 = uint64_t{kPhiloxMultiplier1} * c.word[2];
     c = {{static_cast<uint32_t>(product1 >> 32) ^ c.word[1] ^ key0, static_cast<uint32_t>(product1),
           static_cast<uint32_t>(product0 >> 32) ^ c.word[3] ^ key1, static_cast<uint32_t>(product0)}};
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
   }
   return c;
 }
@@ -39,7 +42,7 @@ static inline __attribute__((always_inline)) uint32_t philox_word(uint64_t seed,
 // Dropout keeps an element when its word is below this: round(keep * 2^32), at most 2^32 - 1, so
 // the probability is right to 2^-32 instead of the 2^-8 of a byte-wide threshold.
 static inline uint32_t keep_threshold(double keep_probability) {
-  const double scaled = keep_probability * 4294967296.0;
+  const double scaled = keep_probability * 4294967296.0 + 0.5;
   return scaled >= 4294967295.0 ? 4294967295u : static_cast<uint32_t>(scaled);
 }
 

@@ -44,6 +44,23 @@ PYMODEL_INLINE Vec exp(Vec x) {
   return select(x == x, result, x);
 }
 
+// e^x as `exp` gives it for x up to 88, without the care for larger x: what a softmax needs, which
+// subtracts the maximum first. NaN stays NaN.
+PYMODEL_INLINE Vec exp_bounded(Vec x) {
+  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,        0.16666415f,
+                                     0.041666217f, 0.008375129f, 0.0013948581f};
+  const Vec bounded = max(broadcast(-87.33f), x);  // keeps NaN, the second argument
+  const Vec magic = broadcast(12582912.0f);
+  const Vec shifted = fma(bounded, broadcast(1.44269504f), magic);
+  const Vec n = shifted - magic;
+  Vec r = fma(n, broadcast(-0.693359375f), bounded);
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  // n is at most 127 here: one factor holds 2^n.
+  const IntVec exponent = reinterpret_cast<IntVec>(shifted) - reinterpret_cast<IntVec>(magic);
+  const Vec scale = reinterpret_cast<Vec>((exponent + 127) << 23);
+  return select(x < broadcast(-87.33f), zero(), polynomial(kCoefficients, r) * scale);
+}
+
 // Natural logarithm, relative error at most 1.2e-7; -infinity at 0, NaN below.
 PYMODEL_INLINE Vec log(Vec x) {
   constexpr float kCoefficients[] = {0.3333333f,   -0.2499999f,   0.20000708f,
