@@ -4,8 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "core/activation.h"
 #include "core/errors.h"
-#include "ops/activation/activation.h"
 
 namespace pymodel {
 

@@ -54,10 +54,12 @@ py::array to_numpy(const py::object& self) {
 Array from_numpy(const py::array& source, const std::string& dtype_text) {
   const DType dtype = parse_dtype(dtype_text);
   const auto bytes = static_cast<int64_t>(item_size(dtype));
-  if (source.itemsize() != bytes) throw DTypeError("from_numpy: the item size is not that of " + dtype_text);
+  if (source.itemsize() != bytes)
+    throw DTypeError("from_numpy: the item size is not that of " + dtype_text);
   std::vector<int64_t> shape, strides;
   for (py::ssize_t i = 0; i < source.ndim(); ++i) {
-    if (source.strides(i) % bytes != 0) throw ShapeError("from_numpy: unaligned strides; copy the array");
+    if (source.strides(i) % bytes != 0)
+      throw ShapeError("from_numpy: unaligned strides; copy the array");
     shape.push_back(source.shape(i));
     strides.push_back(source.strides(i) / bytes);
   }
@@ -67,8 +69,8 @@ Array from_numpy(const py::array& source, const std::string& dtype_text) {
     delete owner;
   };
   auto storage = std::make_shared<Storage>(const_cast<void*>(source.data()),
-                                           static_cast<size_t>(source.nbytes()), Device{}, on_release,
-                                           !source.writeable());
+                                           static_cast<size_t>(source.nbytes()), Device{},
+                                           on_release, !source.writeable());
   return Array(std::move(storage), 0, dtype, shape, strides);
 }
 
@@ -76,29 +78,37 @@ Array from_numpy(const py::array& source, const std::string& dtype_text) {
 
 PYMODEL_BINDINGS(m) {
   py::class_<Array>(m, "Array")
-      .def_property_readonly("shape", [](const Array& a) { return to_tuple(a.view().shape, a.ndim()); })
-      .def_property_readonly("strides", [](const Array& a) { return to_tuple(a.view().strides, a.ndim()); })
+      .def_property_readonly("shape",
+                             [](const Array& a) { return to_tuple(a.view().shape, a.ndim()); })
+      .def_property_readonly("strides",
+                             [](const Array& a) { return to_tuple(a.view().strides, a.ndim()); })
       .def_property_readonly("ndim", &Array::ndim)
       .def_property_readonly("numel", &Array::numel)
       .def_property_readonly("dtype", [](const Array& a) { return dtype_name(a.dtype()); })
       .def_property_readonly("device", [](const Array& a) { return device_name(a.device()); })
       .def_property_readonly("contiguous", &Array::contiguous)
       .def_property_readonly("read_only", [](const Array& a) { return a.storage()->read_only(); })
-      .def_property_readonly("data_ptr", [](const Array& a) { return reinterpret_cast<uintptr_t>(a.view().data); })
-      .def_property_readonly("nbytes", [](const Array& a) { return a.numel() * static_cast<int64_t>(item_size(a.dtype())); })
-      .def("shares_storage", [](const Array& a, const Array& b) { return a.storage() == b.storage(); })
+      .def_property_readonly(
+          "data_ptr", [](const Array& a) { return reinterpret_cast<uintptr_t>(a.view().data); })
+      .def_property_readonly(
+          "nbytes",
+          [](const Array& a) { return a.numel() * static_cast<int64_t>(item_size(a.dtype())); })
+      .def("shares_storage",
+           [](const Array& a, const Array& b) { return a.storage() == b.storage(); })
       .def("reshape", &Array::reshape)
       .def("permute", &Array::permute)
       .def("slice", &Array::slice)
       .def("select", &Array::select)
       .def("expand", &Array::expand)
       .def("unsqueeze", &Array::unsqueeze)
-      .def("empty_like", [](const Array& a) { return Array::empty(a.shape(), a.dtype(), a.device()); })
+      .def("empty_like",
+           [](const Array& a) { return Array::empty(a.shape(), a.dtype(), a.device()); })
       .def("numpy", &to_numpy);
 
-  m.def("empty", [](const std::vector<int64_t>& shape, const std::string& dtype, const std::string& device) {
-    return Array::empty(shape, parse_dtype(dtype), parse_device(device));
-  });
+  m.def("empty",
+        [](const std::vector<int64_t>& shape, const std::string& dtype, const std::string& device) {
+          return Array::empty(shape, parse_dtype(dtype), parse_device(device));
+        });
   m.def("from_numpy", &from_numpy);
   m.def("check_device", [](const std::string& name) { return device_name(parse_device(name)); });
 
@@ -106,7 +116,9 @@ PYMODEL_BINDINGS(m) {
   m.def("detected_isa", [] { return isa_name(detected_isa()); });
   m.def("num_threads", [] { return omp_get_max_threads(); });
   m.def("set_num_threads", [](int count) {
-    if (count < 1) throw ShapeError("set_num_threads: the count must be at least 1, got " + std::to_string(count));
+    if (count < 1)
+      throw ShapeError("set_num_threads: the count must be at least 1, got " +
+                       std::to_string(count));
     omp_set_num_threads(count);
   });
   m.def("build_options", [] { return PYMODEL_BUILD_OPTIONS; });

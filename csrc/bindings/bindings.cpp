@@ -26,7 +26,8 @@ void Checker::shape(const char* argument, const Array& array,
   int dim = 0;
   for (int64_t extent : wanted) {
     if (!fits) break;
-    fits = extent == kAnyExtent || array.size(dim++) == extent;
+    fits = extent == kAnyExtent || array.size(dim) == extent;
+    ++dim;
   }
   if (fits) return;
   std::string expected = "(";
@@ -76,7 +77,10 @@ void Checker::contiguous(const char* argument, const Array& array) const {
 }
 
 void Checker::unit_stride(const char* argument, const Array& array) const {
-  if (array.ndim() == 0 || array.size(-1) <= 1 || array.view().strides[array.ndim() - 1] == 1) return;
+  // NumPy gives an empty array strides of 0.
+  if (array.numel() == 0 || array.ndim() == 0 || array.size(-1) <= 1 ||
+      array.view().strides[array.ndim() - 1] == 1)
+    return;
   fail(std::string(argument) + " must be dense along its last dimension; call .contiguous()");
 }
 

@@ -28,8 +28,8 @@ class Registrar {
   explicit Registrar(BindFunction bind);
 };
 
-#define PYMODEL_BINDINGS(m)                              \
-  static void bind_this_file(::pybind11::module_& m);    \
+#define PYMODEL_BINDINGS(m)                                                 \
+  static void bind_this_file(::pybind11::module_& m);                       \
   static const ::pymodel::Registrar registrar_of_this_file(bind_this_file); \
   static void bind_this_file(::pybind11::module_& m)
 
@@ -79,11 +79,11 @@ class Workspace {
 };
 
 // Runs the kernel built for `device`, without the GIL.
-#define PYMODEL_RUN(name, device, arguments)             \
-  do {                                                   \
-    static_cast<void>(device);                           \
-    ::pybind11::gil_scoped_release released;             \
-    PYMODEL_CPU_KERNEL(name)(arguments);                 \
+#define PYMODEL_RUN(name, device, arguments) \
+  do {                                       \
+    static_cast<void>(device);               \
+    ::pybind11::gil_scoped_release released; \
+    PYMODEL_CPU_KERNEL(name)(arguments);     \
   } while (false)
 
 }  // namespace pymodel

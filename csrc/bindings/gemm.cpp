@@ -91,7 +91,8 @@ static void run_batched_gemm(const Array& a, const Array& b, const Array& c) {
 PYMODEL_BINDINGS(m) {
   m.def("gemm", &run_gemm, py::arg("a"), py::arg("b"), py::arg("out"), py::arg("bias") = nullptr,
         py::arg("residual") = nullptr, py::arg("preactivation") = nullptr, py::arg("alpha") = 1.0f,
-        py::arg("beta") = 0.0f, py::arg("activation") = "none", py::arg("activation_gradient") = false);
+        py::arg("beta") = 0.0f, py::arg("activation") = "none",
+        py::arg("activation_gradient") = false);
   m.def("batched_gemm", &run_batched_gemm, py::arg("a"), py::arg("b"), py::arg("out"));
 }
 

@@ -22,7 +22,8 @@ constexpr size_t kCacheSlack = size_t{256} << 20;
 // Sizes are rounded up to eight steps per power of two: blocks then fit later requests of nearly
 // the same size, at a waste of at most an eighth.
 size_t round_size(size_t bytes) {
-  if (bytes <= 8 * kAlignment) return (std::max(bytes, size_t{1}) + kAlignment - 1) & ~(kAlignment - 1);
+  if (bytes <= 8 * kAlignment)
+    return (std::max(bytes, size_t{1}) + kAlignment - 1) & ~(kAlignment - 1);
   size_t step = size_t{1} << (60 - __builtin_clzll(bytes - 1));
   return (bytes + step - 1) & ~(step - 1);
 }

@@ -6,9 +6,9 @@
 namespace pymodel {
 
 struct AllocatorStats {
-  size_t in_use = 0;         // bytes handed out
-  size_t peak_in_use = 0;    // their maximum since the last reset
-  size_t cached = 0;         // bytes kept for later
+  size_t in_use = 0;              // bytes handed out
+  size_t peak_in_use = 0;         // their maximum since the last reset
+  size_t cached = 0;              // bytes kept for later
   size_t system_allocations = 0;  // times that memory was asked of the operating system
 };
 

@@ -34,7 +34,7 @@ const char* isa_name(Isa isa);
   namespace cpu::avx512_bf16 {                  \
   void name(const Arguments&);                  \
   }
-#define PYMODEL_CPU_KERNEL(name)                                                   \
+#define PYMODEL_CPU_KERNEL(name)                                                        \
   ::pymodel::choose_kernel(&::pymodel::cpu::generic::name, &::pymodel::cpu::avx2::name, \
                            &::pymodel::cpu::avx512::name, &::pymodel::cpu::avx512_bf16::name)
 #else

@@ -2,8 +2,8 @@
 // Both use these functions, so a fused result has the bits of the separate one.
 #pragma once
 
+#include "core/activation.h"
 #include "cpu/math.h"
-#include "ops/activation/activation.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 

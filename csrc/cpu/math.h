@@ -23,7 +23,7 @@ PYMODEL_INLINE Vec polynomial(const float (&coefficients)[count], Vec x) {
 // e^x with a relative error of at most 1.1e-7; 0 below -87.33 (where the result would be
 // subnormal), infinity above 88.72, NaN for NaN.
 PYMODEL_INLINE Vec exp(Vec x) {
-  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,        0.16666415f,
+  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
                                      0.041666217f, 0.008375129f, 0.0013948581f};
   const Vec bounded = min(max(broadcast(-87.33f), x), broadcast(88.72f));
   // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
@@ -44,11 +44,28 @@ PYMODEL_INLINE Vec exp(Vec x) {
   return select(x == x, result, x);
 }
 
+// e^x as `exp` gives it for x up to 88, without the care for larger x: what a softmax needs, which
+// subtracts the maximum first. NaN stays NaN.
+PYMODEL_INLINE Vec exp_bounded(Vec x) {
+  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
+                                     0.041666217f, 0.008375129f, 0.0013948581f};
+  const Vec bounded = max(broadcast(-87.33f), x);  // keeps NaN, the second argument
+  const Vec magic = broadcast(12582912.0f);
+  const Vec shifted = fma(bounded, broadcast(1.44269504f), magic);
+  const Vec n = shifted - magic;
+  Vec r = fma(n, broadcast(-0.693359375f), bounded);
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  // n is at most 127 here: one factor holds 2^n.
+  const IntVec exponent = reinterpret_cast<IntVec>(shifted) - reinterpret_cast<IntVec>(magic);
+  const Vec scale = reinterpret_cast<Vec>((exponent + 127) << 23);
+  return select(x < broadcast(-87.33f), zero(), polynomial(kCoefficients, r) * scale);
+}
+
 // Natural logarithm, relative error at most 1.2e-7; -infinity at 0, NaN below.
 PYMODEL_INLINE Vec log(Vec x) {
-  constexpr float kCoefficients[] = {0.3333333f,   -0.2499999f,   0.20000708f,
-                                     -0.1666848f,  0.14249937f,   -0.124110505f,
-                                     0.11661511f,  -0.11571201f,  0.07149754f};
+  constexpr float kCoefficients[] = {0.3333333f,  -0.2499999f,  0.20000708f,
+                                     -0.1666848f, 0.14249937f,  -0.124110505f,
+                                     0.11661511f, -0.11571201f, 0.07149754f};
   // Subnormals are scaled into the normal range first.
   const IntVec tiny = x < broadcast(1.17549435e-38f);
   const Vec scaled = select(tiny, x * broadcast(8388608.0f), x);
@@ -79,7 +96,7 @@ PYMODEL_INLINE Vec tanh(Vec x) {
 
 // Gauss error function, absolute error at most 1.4e-7, relative 1.7e-7.
 PYMODEL_INLINE Vec erf(Vec x) {
-  constexpr float kSmall[] = {1.1283791f,  -0.37612626f,   0.11283597f,  -0.026854329f,
+  constexpr float kSmall[] = {1.1283791f,   -0.37612626f,   0.11283597f,   -0.026854329f,
                               0.005189312f, -0.0008018855f, 7.8824974e-05f};
   // The logarithm of 1 - erf on [1, 4]; beyond 4 erf is 1 in float32.
   constexpr float kLarge[] = {0.00030321296f, -1.1301666f,     -0.6319371f,

@@ -110,8 +110,9 @@ static void pack_panel(const T* source, int64_t stride_line, int64_t stride_k, i
 #pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i) {
           const bool exists = i < kGroup && first + i < lines;
-          block[i] = exists ? packed_words(source + (first + i) * stride_line + k * (kStep / kLanes))
-                            : zero();
+          block[i] = exists
+                         ? packed_words(source + (first + i) * stride_line + k * (kStep / kLanes))
+                         : zero();
         }
         transpose(block);
 #pragma GCC unroll 16

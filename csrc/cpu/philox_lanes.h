@@ -43,17 +43,10 @@ PYMODEL_INLINE void wide_multiply(WordVec a, uint32_t factor, WordVec* high, Wor
 #endif
 }
 
-// The words of elements first to first + kPhiloxGroup - 1; `first` is a multiple of kPhiloxGroup.
-// They equal philox_word(seed, offset, element) of core/philox.h, which says what the rounds are.
-PYMODEL_INLINE PhiloxLanes philox_lanes(uint64_t seed, uint64_t offset, uint64_t first) {
-  const uint64_t counter = first >> 2;  // a multiple of kLanes: adding the lane never carries
+// The ten rounds on one 128-bit counter a lane, given as its four words, lowest first. Lane by lane
+// the result equals philox() of core/philox.h, which says what the rounds are.
+PYMODEL_INLINE PhiloxLanes philox_of_counters(uint64_t seed, PhiloxLanes c) {
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-  PhiloxLanes c = {};
-  for (int i = 0; i < kLanes; ++i) c.word[0][i] = static_cast<uint32_t>(i);
-  c.word[0] += static_cast<uint32_t>(counter);
-  c.word[1] += static_cast<uint32_t>(counter >> 32);
-  c.word[2] += static_cast<uint32_t>(offset);
-  c.word[3] += static_cast<uint32_t>(offset >> 32);
   for (int round = 0; round < 10; ++round) {
     WordVec high0 = {}, low0 = {}, high1 = {}, low1 = {};
     wide_multiply(c.word[0], kPhiloxMultiplier0, &high0, &low0);
@@ -66,6 +59,19 @@ PYMODEL_INLINE PhiloxLanes philox_lanes(uint64_t seed, uint64_t offset, uint64_t
     key1 += kPhiloxWeyl1;
   }
   return c;
+}
+
+// The words of elements first to first + kPhiloxGroup - 1; `first` is a multiple of kPhiloxGroup.
+// They equal philox_word(seed, offset, element) of core/philox.h.
+PYMODEL_INLINE PhiloxLanes philox_lanes(uint64_t seed, uint64_t offset, uint64_t first) {
+  const uint64_t counter = first >> 2;  // a multiple of kLanes: adding the lane never carries
+  PhiloxLanes c = {};
+  for (int i = 0; i < kLanes; ++i) c.word[0][i] = static_cast<uint32_t>(i);
+  c.word[0] += static_cast<uint32_t>(counter);
+  c.word[1] += static_cast<uint32_t>(counter >> 32);
+  c.word[2] += static_cast<uint32_t>(offset);
+  c.word[3] += static_cast<uint32_t>(offset >> 32);
+  return philox_of_counters(seed, c);
 }
 
 // Lays four vectors out in the order of the elements: lane i of vector w becomes out[4 * i + w].

@@ -1,7 +1,10 @@
 """Functional operations; names and arguments follow torch.nn.functional and flash-attention."""
 
-from pymodel.ops import methods  # noqa: F401 - attaches arithmetic to Tensor
+from pymodel.ops import indexing, methods  # noqa: F401 - they attach the methods of Tensor
 from pymodel.ops.activation import gelu, relu, sigmoid, silu, tanh
+from pymodel.ops.attention import attention, attention_dropout_mask, attention_qkvpacked
+from pymodel.ops.cross_entropy import cross_entropy
+from pymodel.ops.dropout import dropout
 from pymodel.ops.elementwise import (
     abs,
     add,
@@ -28,82 +31,12 @@ from pymodel.ops.elementwise import (
     sub,
     where,
 )
-from pymodel.ops.layer_norm import layer_norm
-from pymodel.ops.linear import linear, mlp
-from pymodel.ops.matmul import matmul
-from pymodel.ops.reduce import all, all_finite, any, argmax, argmin, max, mean, min, sum, var
-
-__all__ = [
-    "abs",
-    "add",
-    "all",
-    "all_finite",
-    "any",
-    "argmax",
-    "argmin",
-    "cast",
-    "clamp",
-    "clone",
-    "contiguous",
-    "cos",
-    "div",
-    "erf",
-    "exp",
-    "gelu",
-    "layer_norm",
-    "linear",
-    "log",
-    "masked_fill",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "mlp",
-    "mul",
-    "neg",
-    "pow",
-    "reciprocal",
-    "relu",
-    "rsqrt",
-    "sigmoid",
-    "silu",
-    "sin",
-    "sqrt",
-    "square",
-    "sub",
-    "sum",
-    "tanh",
-    "var",
-    "where",
-from pymodel.ops.cross_entropy import cross_entropy
-from pymodel.ops.dropout import dropout
 from pymodel.ops.embedding import embedding
 from pymodel.ops.layer_norm import layer_norm
 from pymodel.ops.linear import linear, mlp
 from pymodel.ops.matmul import matmul
 from pymodel.ops.random import normal_, rand, randn, uniform_
-from pymodel.ops.softmax import log_softmax, softmax
-
-__all__ = [
-    "cross_entropy",
-    "dropout",
-    "embedding",
-    "layer_norm",
-    "linear",
-    "log_softmax",
-    "matmul",
-    "mlp",
-    "normal_",
-    "rand",
-    "randn",
-    "softmax",
-    "uniform_",
-from pymodel.ops import indexing  # noqa: F401 - attaches x[...]
-from pymodel.ops.layer_norm import layer_norm
-from pymodel.ops.linear import linear, mlp
-from pymodel.ops.matmul import matmul
+from pymodel.ops.reduce import all, all_finite, any, argmax, argmin, max, mean, min, sum, var
 from pymodel.ops.shape import (
     broadcast_to,
     cat,
@@ -120,24 +53,76 @@ from pymodel.ops.shape import (
     unbind,
     unsqueeze,
 )
+from pymodel.ops.softmax import log_softmax, softmax
 
 __all__ = [
+    "abs",
+    "add",
+    "all",
+    "all_finite",
+    "any",
+    "argmax",
+    "argmin",
+    "attention",
+    "attention_dropout_mask",
+    "attention_qkvpacked",
     "broadcast_to",
+    "cast",
     "cat",
     "chunk",
+    "clamp",
+    "clone",
+    "contiguous",
+    "cos",
+    "cross_entropy",
+    "div",
+    "dropout",
+    "embedding",
+    "erf",
+    "exp",
     "expand",
     "flatten",
+    "gelu",
     "layer_norm",
     "linear",
+    "log",
+    "log_softmax",
+    "masked_fill",
     "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
     "mlp",
+    "mul",
+    "neg",
+    "normal_",
     "permute",
+    "pow",
+    "rand",
+    "randn",
+    "reciprocal",
+    "relu",
     "repeat",
     "reshape",
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "sin",
+    "softmax",
     "split",
+    "sqrt",
+    "square",
     "squeeze",
     "stack",
+    "sub",
+    "sum",
+    "tanh",
     "transpose",
     "unbind",
+    "uniform_",
     "unsqueeze",
+    "var",
+    "where",
 ]

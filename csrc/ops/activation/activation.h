@@ -1,20 +1,11 @@
-// The activations that gemm applies in its epilogue and that exist as operations of their own.
+// Activations as operations of their own; the formulas are in core/activation.h.
 #pragma once
 
+#include "core/activation.h"
 #include "core/isa.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {
-
-enum class Activation : uint8_t {
-  none,
-  relu,
-  gelu,       // x * Phi(x), with the Gauss error function
-  gelu_tanh,  // its tanh approximation, GPT-2's "gelu_new"
-  silu,       // x * sigmoid(x)
-  tanh,
-  sigmoid,
-};
 
 // out = activation(x). One floating type, one shape, any strides.
 struct ActivationForward {

@@ -12,9 +12,9 @@
 // Sums run in float32, over k in an order fixed by the shapes: threads do not change the bits.
 #pragma once
 
+#include "core/activation.h"
 #include "core/isa.h"
 #include "core/tensor_view.h"
-#include "ops/activation/activation.h"
 
 namespace pymodel {
 

@@ -1,11 +1,10 @@
 // CPU gemm: blocks of A and B are packed into panels that stay in cache, then every tile of C is
 // the product of a panel of each (cpu/micro_gemm.h). Few rows with many columns, as in decoding
 // one token, skip the packing: there each weight is used only once or a few times.
-#include "ops/gemm/gemm.h"
-
 #include "cpu/activations.h"
 #include "cpu/micro_gemm.h"
 #include "cpu/parallel.h"
+#include "ops/gemm/gemm.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -114,11 +113,12 @@ static void multiply_block(const Gemm& g, const Block& block, const float* packe
       const int rows = static_cast<int>(smaller(kPanelRows, stop - i));
       const float* a = packed_a + i * words;
       const float* b = packed_b + j * words;
-      float* target = direct ? data_as<float>(g.c) + (block.row + i) * g.c.strides[0] + block.column + j
-                             : sums + i * ld + j;
+      float* target =
+          direct ? data_as<float>(g.c) + (block.row + i) * g.c.strides[0] + block.column + j
+                 : sums + i * ld + j;
       if (direct || !last || !first) {
-        multiply_panels<kPaired<T>>(words, a, b, target, direct ? g.c.strides[0] : ld, rows, columns,
-                                    direct ? (!first || g.beta != 0.0f) : !first);
+        multiply_panels<kPaired<T>>(words, a, b, target, direct ? g.c.strides[0] : ld, rows,
+                                    columns, direct ? (!first || g.beta != 0.0f) : !first);
         if (direct || !last) continue;
         finish_tile<T, Out>(g, target, ld, block.row + i, block.column + j, rows, columns);
       } else {  // the whole of k in one block: the tile never leaves the first-level cache
@@ -146,8 +146,9 @@ static void blocked_product(const Gemm& g) {
   for (int64_t column = 0; column < n; column += column_block) {
     for (int64_t row = 0; row < m; row += row_block) {
       for (int64_t start = 0; start < k; start += depth_block) {
-        const Block block = {row,    smaller(row_block, m - row), column, smaller(column_block, n - column),
-                             start, smaller(depth_block, k - start)};
+        const Block block = {row,    smaller(row_block, m - row),
+                             column, smaller(column_block, n - column),
+                             start,  smaller(depth_block, k - start)};
         pack_block<T>(g, block, packed_a, packed_b);
         multiply_block<T, Out>(g, block, packed_a, packed_b, sums, column_block, direct);
       }
@@ -174,7 +175,8 @@ static void few_rows_dot(const Gemm& g) {
       for (int64_t i = 0; i < m; ++i) {
         Vec sums[kColumns] = {};
         const T* columns[kColumns];
-        for (int64_t c = 0; c < kColumns; ++c) columns[c] = b + smaller(j + c, n - 1) * g.b.strides[1];
+        for (int64_t c = 0; c < kColumns; ++c)
+          columns[c] = b + smaller(j + c, n - 1) * g.b.strides[1];
         const T* row = a + i * g.a.strides[0];
         int64_t p = 0;
         for (; p + kLanes <= k; p += kLanes) {

@@ -1,0 +1,207 @@
+#include "ops/attention/attention.h"
+
+#include <omp.h>
+
+#include <optional>
+
+#include "bindings/bindings.h"
+#include "core/philox.h"
+
+namespace pymodel {
+namespace {
+
+const Checker kCheck("attention");
+
+// The checked arguments of one call, which forward and backward share; the arrays keep the memory
+// alive that `inputs` points into.
+struct AttentionCall {
+  Array q, k, v;
+  std::optional<Array> bias, query_lengths, key_lengths;
+  AttentionInputs inputs;
+};
+
+void check_operands(const Array& q, const Array& k, const Array& v) {
+  for (auto [name, array] : {std::pair{"q", &q}, std::pair{"k", &k}, std::pair{"v", &v}}) {
+    kCheck.ndim(name, *array, 4);
+    kCheck.floating(name, *array);
+    kCheck.dtype(name, *array, {q.dtype()});
+    kCheck.unit_stride(name, *array);
+  }
+  kCheck.shape("k", k, {q.size(0), kAnyExtent, kAnyExtent, q.size(3)});
+  kCheck.shape("v", v, {q.size(0), k.size(1), k.size(2), kAnyExtent});
+  if (q.size(3) == 0 || v.size(3) == 0) kCheck.fail("head_dim must be at least 1");
+  const int64_t heads = q.size(2), kv_heads = k.size(2);
+  if (kv_heads == 0 ? heads != 0 : heads % kv_heads != 0) {
+    kCheck.fail("the heads of q must be a multiple of those of k and v, got " +
+                std::to_string(heads) + " and " + std::to_string(kv_heads));
+  }
+  if (k.size(1) > (int64_t{1} << 30)) kCheck.fail("k must have at most 2^30 positions");
+}
+
+void check_lengths(const char* name, const Array& lengths, int64_t batch, int64_t longest) {
+  kCheck.shape(name, lengths, {batch});
+  kCheck.integer(name, lengths);
+  const TensorView& view = lengths.view();
+  for (int64_t i = 0; i < batch; ++i) {
+    const int64_t at = i * view.strides[0];
+    const int64_t length =
+        view.dtype == DType::int64 ? data_as<int64_t>(view)[at] : data_as<int32_t>(view)[at];
+    if (length >= 0 && length <= longest) continue;
+    kCheck.fail(std::string(name) + "[" + std::to_string(i) +
+                "] must be from 0 to the sequence's extent " + std::to_string(longest) + ", got " +
+                std::to_string(length));
+  }
+}
+
+// (batch | 1, heads | 1, Sq | 1, Sk) as (batch, heads, Sq, Sk) with strides of 0.
+TensorView broadcast_bias(const Array& bias, const Array& q, const Array& k) {
+  const int64_t wanted[4] = {q.size(0), q.size(2), q.size(1), k.size(1)};
+  TensorView view = bias.view();
+  bool fits = bias.ndim() == 4 && view.shape[3] == wanted[3];
+  for (int dim = 0; fits && dim < 3; ++dim) {
+    fits = view.shape[dim] == wanted[dim] || view.shape[dim] == 1;
+    if (view.shape[dim] == 1) view.strides[dim] = 0;
+    view.shape[dim] = wanted[dim];
+  }
+  if (!fits) {
+    kCheck.fail("bias must have shape " +
+                shape_string({wanted[0], wanted[1], wanted[2], wanted[3]}) +
+                " with 1 where it is shared along batch, heads or queries, got " +
+                shape_string(bias.shape()));
+  }
+  kCheck.dtype("bias", bias, {q.dtype(), DType::float32});
+  kCheck.unit_stride("bias", bias);
+  return view;
+}
+
+AttentionDropout dropout_of(double p, uint64_t seed, uint64_t offset) {
+  if (!(p >= 0.0 && p <= 1.0))
+    kCheck.fail("dropout_p must be from 0 to 1, got " + std::to_string(p));
+  AttentionDropout dropout;
+  dropout.active = p > 0.0;
+  dropout.factor = p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.0f;
+  dropout.threshold = keep_threshold(1.0 - p);
+  dropout.seed = seed;
+  dropout.offset = offset;
+  return dropout;
+}
+
+AttentionCall make_call(const Array& q, const Array& k, const Array& v, const Array* bias,
+                        const Array* query_lengths, const Array* key_lengths, float scale,
+                        int64_t window_left, int64_t window_right, double dropout_p, uint64_t seed,
+                        uint64_t offset) {
+  check_operands(q, k, v);
+  kCheck.same_device({&q, &k, &v, bias, query_lengths, key_lengths});
+  AttentionCall call{q, k, v, {}, {}, {}, {}};
+  AttentionInputs& inputs = call.inputs;
+  if (bias != nullptr) {
+    call.bias = *bias;
+    inputs.bias = broadcast_bias(*bias, q, k);
+  }
+  if (query_lengths != nullptr) {
+    check_lengths("query_lengths", *query_lengths, q.size(0), q.size(1));
+    call.query_lengths = *query_lengths;
+  }
+  if (key_lengths != nullptr) {
+    check_lengths("key_lengths", *key_lengths, q.size(0), k.size(1));
+    call.key_lengths = *key_lengths;
+  }
+  inputs.q = q.view();
+  inputs.k = k.view();
+  inputs.v = v.view();
+  inputs.query_lengths = view_or_null(query_lengths);
+  inputs.key_lengths = view_or_null(key_lengths);
+  inputs.scale = scale;
+  // A window wider than both sequences is none; this also keeps the kernel's sums from overflowing.
+  const int64_t widest = q.size(1) + k.size(1);
+  inputs.window_left = window_left > widest ? -1 : window_left;
+  inputs.window_right = window_right > widest ? -1 : window_right;
+  inputs.dropout = dropout_of(dropout_p, seed, offset);
+  return call;
+}
+
+// Bytes for `floats` of every thread that may run and for those that they share.
+int64_t workspace_bytes(int64_t floats, int64_t shared) {
+  return 4 *
+         (attention_round_up(shared, 16) + omp_get_max_threads() * attention_round_up(floats, 16));
+}
+
+void check_gradient(const AttentionCall& call, const Array& out, const Array& dout) {
+  const Checker check("attention backward");
+  check.shape_like("gradient", dout, out);
+  check.dtype("gradient", dout, {call.q.dtype()});
+  check.unit_stride("gradient", dout);
+}
+
+void forward(const AttentionCall& call, const Array& out, const Array& lse) {
+  kCheck.shape("out", out, {call.q.size(0), call.q.size(1), call.q.size(2), call.v.size(3)});
+  kCheck.dtype("out", out, {call.q.dtype()});
+  kCheck.unit_stride("out", out);
+  kCheck.shape("lse", lse, {call.q.size(0), call.q.size(2), call.q.size(1)});
+  kCheck.dtype("lse", lse, {DType::float32});
+  kCheck.contiguous("lse", lse);
+  AttentionForward args;
+  static_cast<AttentionInputs&>(args) = call.inputs;
+  args.out = out.view();
+  args.lse = lse.view();
+  const Workspace workspace(workspace_bytes(attention_forward_floats(args), 0));
+  args.workspace = workspace.data();
+  PYMODEL_RUN(attention_forward, call.q.device(), args);
+}
+
+void backward(const AttentionCall& call, const Array& out, const Array& dout, const Array& lse,
+              const Array* dq, const Array* dk, const Array* dv) {
+  check_gradient(call, out, dout);
+  AttentionBackward args;
+  static_cast<AttentionInputs&>(args) = call.inputs;
+  args.out = out.view();
+  args.dout = dout.view();
+  args.lse = lse.view();
+  args.dq = view_or_null(dq);
+  args.dk = view_or_null(dk);
+  args.dv = view_or_null(dv);
+  const Workspace workspace(
+      workspace_bytes(attention_backward_floats(args), attention_shared_floats(args)));
+  args.workspace = workspace.data();
+  PYMODEL_RUN(attention_backward, call.q.device(), args);
+}
+
+void bias_gradient(const AttentionCall& call, const Array& out, const Array& dout, const Array& lse,
+                   const Array& dbias) {
+  check_gradient(call, out, dout);
+  AttentionBiasGradient args;
+  static_cast<AttentionInputs&>(args) = call.inputs;
+  args.out = out.view();
+  args.dout = dout.view();
+  args.lse = lse.view();
+  args.dbias = dbias.view();
+  const Workspace workspace(workspace_bytes(attention_bias_gradient_floats(args), 0));
+  args.workspace = workspace.data();
+  PYMODEL_RUN(attention_bias_gradient, call.q.device(), args);
+}
+
+void dropout_mask(const Array& mask, double p, uint64_t seed, uint64_t offset) {
+  kCheck.ndim("mask", mask, 4);
+  kCheck.dtype("mask", mask, {DType::boolean});
+  kCheck.contiguous("mask", mask);
+  AttentionDropoutMask args;
+  args.mask = mask.view();
+  args.dropout = dropout_of(p, seed, offset);
+  PYMODEL_RUN(attention_dropout_mask, mask.device(), args);
+}
+
+}  // namespace
+
+PYMODEL_BINDINGS(m) {
+  py::class_<AttentionCall>(m, "AttentionCall")
+      .def(py::init(&make_call), py::arg("q"), py::arg("k"), py::arg("v"), py::arg("bias"),
+           py::arg("query_lengths"), py::arg("key_lengths"), py::arg("scale"),
+           py::arg("window_left"), py::arg("window_right"), py::arg("dropout_p"), py::arg("seed"),
+           py::arg("offset"));
+  m.def("attention_forward", &forward);
+  m.def("attention_backward", &backward);
+  m.def("attention_bias_gradient", &bias_gradient);
+  m.def("attention_dropout_mask", &dropout_mask);
+}
+
+}  // namespace pymodel

@@ -1,0 +1,153 @@
+// Scaled dot-product attention, computed tile by tile with an online softmax.
+//
+//   s[i, j] = scale * (q[i] . k[j]) + bias[i, j]      for the keys j that query i sees, else -inf
+//   lse[i]  = log(sum over j of exp(s[i, j])),        p[i, j] = exp(s[i, j] - lse[i])
+//   out[i]  = sum over j of keep[i, j] * p[i, j] * v[j]
+//
+// keep is 1, or with dropout 0 or 1 / (1 - dropout_p). With the lengths Lq and Lk of its sequence
+// (Sq and Sk when not given), query i < Lq stands at position i + Lk - Lq of the keys and sees
+// j < Lk from `window_left` before that position to `window_right` after it; a negative bound is
+// none, and causal attention is window_right = 0. A query that sees nothing has out = 0, lse = -inf
+// and no gradient; so have the queries from Lq on.
+//
+// q, out and gradients of q have `heads` heads, k and v kv_heads: head h reads h / (heads /
+// kv_heads). All are dense along the last dimension and have any strides along the others. No
+// matrix of Sq x Sk elements exists at any time: out and lse are all that backward needs.
+//
+// Sources: Dao, "FlashAttention-2", arXiv:2307.08691; Milakov and Gimelshein, "Online normalizer
+// calculation for softmax", arXiv:1805.02867; Shazeer, "Fast Transformer Decoding",
+// arXiv:1911.02150 and Ainslie et al., "GQA", arXiv:2305.13245, for fewer key heads than query
+// heads.
+#pragma once
+
+#include "core/isa.h"
+#include "core/tensor_view.h"
+
+namespace pymodel {
+
+// Dropout keeps element (batch, head, i, j) when the Philox word of this index is below the
+// threshold. Rows start at a multiple of four, so that four neighbours always share a Philox block.
+static inline uint64_t attention_dropout_index(uint64_t row, uint64_t key, uint64_t keys) {
+  return row * ((keys + 3) / 4 * 4) + key;  // row = (batch * heads + head) * Sq + i
+}
+
+struct AttentionDropout {
+  float factor = 1.0f;  // 1 / (1 - dropout_p), the value of an element that is kept
+  uint32_t threshold = 0;
+  uint64_t seed = 0;
+  uint64_t offset = 0;
+  bool active = false;
+};
+
+struct AttentionInputs {
+  TensorView q;              // (batch, Sq, heads, d)
+  TensorView k;              // (batch, Sk, kv_heads, d)
+  TensorView v;              // (batch, Sk, kv_heads, dv)
+  TensorView bias;           // (batch, heads, Sq, Sk), broadcast by strides of 0, or null
+  TensorView query_lengths;  // (batch) int32 or int64, or null
+  TensorView key_lengths;    // (batch) int32 or int64, or null
+  float scale = 1.0f;
+  int64_t window_left = -1;
+  int64_t window_right = -1;
+  AttentionDropout dropout;
+  void* workspace = nullptr;  // aligned to 64; its size is given below
+};
+
+struct AttentionForward : AttentionInputs {
+  TensorView out;  // (batch, Sq, heads, dv)
+  TensorView lse;  // (batch, heads, Sq) float32, contiguous
+};
+
+// With dP = dout v^T and D = rowsum(dout * out):
+//   dS = P * (keep * dP - D),  dV = (keep * P)^T dout,  dQ = scale * dS K,  dK = scale * dS^T Q
+struct AttentionBackward : AttentionInputs {
+  TensorView out;   // (batch, Sq, heads, dv)
+  TensorView dout;  // (batch, Sq, heads, dv)
+  TensorView lse;   // (batch, heads, Sq) float32, contiguous
+  TensorView dq;    // (batch, Sq, heads, d) or null when not wanted
+  TensorView dk;    // (batch, Sk, kv_heads, d) or null
+  TensorView dv;    // (batch, Sk, kv_heads, dv) or null
+};
+
+// dbias = dS, summed over the dimensions along which the bias was broadcast.
+struct AttentionBiasGradient : AttentionInputs {
+  TensorView out;    // (batch, Sq, heads, dv)
+  TensorView dout;   // (batch, Sq, heads, dv)
+  TensorView lse;    // (batch, heads, Sq) float32, contiguous
+  TensorView dbias;  // (batch | 1, heads | 1, Sq | 1, Sk), contiguous
+};
+
+// The dropout mask as dense booleans, for tests and other curious people.
+struct AttentionDropoutMask {
+  TensorView mask;  // (batch, heads, Sq, Sk) bool, contiguous
+  AttentionDropout dropout;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Extents of tiles, by shape alone: they decide the order of every sum, threads do not.
+
+constexpr int64_t kAttentionTile = 64;       // queries and keys of a tile of scores
+constexpr int64_t kAttentionChunkTiles = 4;  // tiles of queries that a forward task takes
+constexpr int64_t kAttentionChunk = kAttentionChunkTiles * kAttentionTile;
+
+static inline int64_t attention_round_up(int64_t count, int64_t multiple) {
+  return (count + multiple - 1) / multiple * multiple;
+}
+
+// Row length of the float32 copies of q, k, v and the rest: whole vectors of any instruction set.
+static inline int64_t attention_padded(int64_t head_dim) {
+  return attention_round_up(head_dim, 16);
+}
+
+// Keys whose k and v a task holds at once: 256 KB of float32, half of a small second-level cache.
+static inline int64_t attention_key_block(const AttentionInputs& args) {
+  constexpr int64_t kFloats = 65536;
+  const int64_t row = attention_padded(args.q.shape[3]) + attention_padded(args.v.shape[3]);
+  const int64_t fitting = kFloats / row / kAttentionTile * kAttentionTile;
+  const int64_t keys = attention_round_up(args.k.shape[1], kAttentionTile);
+  const int64_t block = fitting < kAttentionTile ? kAttentionTile : fitting;
+  return keys < block ? keys : block;
+}
+
+static inline int64_t attention_key_blocks(const AttentionInputs& args) {
+  const int64_t block = attention_key_block(args);
+  return block == 0 ? 0 : (args.k.shape[1] + block - 1) / block;
+}
+
+// Backward works on one (batch, kv_head) a task. Where that gives few tasks, the blocks of keys are
+// dealt to several; each then keeps a float32 sum of dQ of its own, and these are added in order.
+static inline int64_t attention_splits(const AttentionInputs& args) {
+  constexpr int64_t kEnoughTasks = 32;
+  const int64_t units = args.k.shape[0] * args.k.shape[2], blocks = attention_key_blocks(args);
+  const int64_t wanted = units == 0 ? 1 : (kEnoughTasks + units - 1) / units;
+  return wanted < blocks ? wanted : blocks;
+}
+
+// Floats of scratch memory for each thread.
+static inline int64_t attention_forward_floats(const AttentionInputs& args) {
+  const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
+  return attention_key_block(args) * (d + dv) + kAttentionChunk * (d + dv + 2) +
+         kAttentionTile * (d + 3 * kAttentionTile + 1);
+}
+static inline int64_t attention_backward_floats(const AttentionInputs& args) {
+  const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
+  return 2 * attention_key_block(args) * (d + dv) +
+         kAttentionTile * (3 * d + 4 * dv + 4 * kAttentionTile + 2);
+}
+static inline int64_t attention_bias_gradient_floats(const AttentionInputs& args) {
+  return attention_backward_floats(args) + attention_key_block(args) * kAttentionTile;
+}
+
+// Floats that all threads of the backward pass share: dQ in float32 while blocks of keys add to it.
+static inline int64_t attention_shared_floats(const AttentionInputs& args) {
+  if (attention_key_blocks(args) <= 1) return 0;
+  const int64_t rows = args.q.shape[0] * args.q.shape[1] * args.q.shape[2];
+  return attention_splits(args) * rows * attention_padded(args.q.shape[3]);
+}
+
+PYMODEL_DECLARE_KERNEL(attention_forward, AttentionForward)
+PYMODEL_DECLARE_KERNEL(attention_backward, AttentionBackward)
+PYMODEL_DECLARE_KERNEL(attention_bias_gradient, AttentionBiasGradient)
+PYMODEL_DECLARE_KERNEL(attention_dropout_mask, AttentionDropoutMask)
+
+}  // namespace pymodel

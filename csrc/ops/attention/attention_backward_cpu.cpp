@@ -1,0 +1,184 @@
+// CPU attention, backward. A task holds a block of keys of one (batch, kv_head) and passes all
+// queries of its heads over it, so dK and dV are summed in place over queries and heads. Where
+// there are several blocks of keys, dQ is summed over them in float32, in the order of the blocks.
+#include "ops/attention/attention_gradient_tile.h"
+
+namespace pymodel::cpu::PYMODEL_ISA {
+namespace {
+
+// Float32 sums of dQ for one query head: (Sq, padded d).
+PYMODEL_INLINE float* query_sums(const AttentionBackward& args, int64_t split, int64_t batch,
+                                 int64_t head) {
+  const int64_t unit = (split * args.q.shape[0] + batch) * args.q.shape[2] + head;
+  return static_cast<float*>(args.workspace) +
+         unit * args.q.shape[1] * attention_padded(args.q.shape[3]);
+}
+
+// One tile of queries against one tile of keys.
+template <typename T>
+static void backward_tile(const AttentionBackward& args, const GradientScratch& s,
+                          const QueryTile& queries, int64_t first_key, int64_t keys, int64_t block,
+                          bool first) {
+  const int64_t d = args.q.shape[3], dv = args.v.shape[3];
+  const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
+  TileRegion region;
+  set_region(queries, first_key, keys, &region);
+  gradient_tile<T>(args, s, queries, region, block);
+  if (args.dv.data != nullptr) {
+    product_over_queries(region, s.probabilities, s.dout, ldv, dv, s.dvalues + block * ldv);
+  }
+  if (args.dk.data != nullptr) {
+    product_over_queries(region, s.dscores, s.queries, ldk, d, s.dkeys + block * ldk);
+  }
+  if (args.dq.data != nullptr) {
+    product_over_keys(queries, region, s.dscores, s.keys + block * ldk, ldk, d, s.dqueries, !first);
+  }
+}
+
+// Hands on the dQ of a tile of queries from one block of keys: the result, or a part of it.
+template <typename T>
+static void finish_queries(const AttentionBackward& args, const GradientScratch& s,
+                           const QueryTile& queries, float* sums) {
+  const int64_t d = args.q.shape[3], ld = attention_padded(d);
+  if (args.dq.data == nullptr) return;
+  if (sums == nullptr) {
+    store_rows(s.dqueries, ld, queries.count, d, args.scale,
+               vector_at<T>(args.dq, queries.batch, queries.first, queries.head),
+               args.dq.strides[1]);
+    return;
+  }
+  float* target = sums + queries.first * ld;
+  for (int64_t i = 0; i < queries.count; ++i) {
+    for (int64_t j = 0; j < d; j += kLanes) {
+      store(target + i * ld + j, load(target + i * ld + j) + load(s.dqueries + i * ld + j));
+    }
+  }
+}
+
+// All queries of one head against the keys first to last - 1 that s holds.
+template <typename T>
+static void backward_head(const AttentionBackward& args, const GradientScratch& s, int64_t batch,
+                          int64_t head, int64_t first, int64_t last, int64_t keys, float* sums) {
+  const int64_t queries = length_of(args.query_lengths, batch, args.q.shape[1]);
+  for (int64_t i = 0; i < queries; i += kTile) {
+    QueryTile tile;
+    set_queries(args, batch, head, i, queries, keys, &tile);
+    const int64_t start = larger(first, tile.key_begin), stop = smaller(last, tile.key_end);
+    if (start < stop) {
+      load_queries<T>(args, s, tile);
+      for (int64_t j = start; j < stop; j += kTile) {
+        backward_tile<T>(args, s, tile, j, smaller(kTile, stop - j), j - first, j == start);
+      }
+      finish_queries<T>(args, s, tile, sums);
+    } else if (sums == nullptr && args.dq.data != nullptr) {
+      zero_rows(vector_at<T>(args.dq, batch, i, head), args.dq.strides[1], tile.count,
+                args.q.shape[3]);
+    }
+  }
+  if (sums == nullptr && args.dq.data != nullptr) {
+    zero_rows(vector_at<T>(args.dq, batch, queries, head), args.dq.strides[1],
+              args.q.shape[1] - queries, args.q.shape[3]);
+  }
+}
+
+// Writes `held` rows of sums to rows first to last - 1 of a gradient; the others become zeros.
+template <typename T>
+static void finish_keys(const TensorView& gradient, const float* sums, int64_t batch,
+                        int64_t kv_head, int64_t first, int64_t held, int64_t last) {
+  if (gradient.data == nullptr) return;
+  const int64_t columns = gradient.shape[3], stride = gradient.strides[1];
+  store_rows(sums, attention_padded(columns), held, columns, 1.0f,
+             vector_at<T>(gradient, batch, first, kv_head), stride);
+  zero_rows(vector_at<T>(gradient, batch, first + held, kv_head), stride, last - first - held,
+            columns);
+}
+
+// The blocks of keys of one split, for one (batch, kv_head) and its group of query heads.
+template <typename T>
+static void backward_task(const AttentionBackward& args, int64_t split, int64_t batch,
+                          int64_t kv_head) {
+  const int64_t length = args.k.shape[1], group = args.q.shape[2] / args.k.shape[2];
+  const int64_t keys = length_of(args.key_lengths, batch, length);
+  const int64_t ldk = attention_padded(args.q.shape[3]), ldv = attention_padded(args.v.shape[3]);
+  const int64_t block = attention_key_block(args), blocks = attention_key_blocks(args);
+  const int64_t splits = attention_splits(args);
+  float* next =
+      thread_scratch(args, attention_backward_floats(args), attention_shared_floats(args));
+  const GradientScratch s = gradient_scratch(args, &next);
+  const bool shared = blocks > 1 && args.dq.data != nullptr;
+  for (int64_t head = kv_head * group; shared && head < (kv_head + 1) * group; ++head) {
+    const int64_t floats = args.q.shape[1] * ldk;
+    memset(query_sums(args, split, batch, head), 0, static_cast<size_t>(floats) * sizeof(float));
+  }
+  for (int64_t b = split * blocks / splits; b < (split + 1) * blocks / splits; ++b) {
+    const int64_t first = b * block, last = smaller(first + block, length);
+    const int64_t held = clamp(keys - first, 0, last - first), padded = round_up(held, kGroup);
+    if (held > 0) load_keys<T>(args, s, batch, kv_head, first, first + held, keys);
+    memset(s.dkeys, 0, static_cast<size_t>(padded * ldk) * sizeof(float));
+    memset(s.dvalues, 0, static_cast<size_t>(padded * ldv) * sizeof(float));
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+      float* sums = shared ? query_sums(args, split, batch, head) : nullptr;
+      backward_head<T>(args, s, batch, head, first, first + padded, keys, sums);
+    }
+    finish_keys<T>(args.dk, s.dkeys, batch, kv_head, first, held, last);
+    finish_keys<T>(args.dv, s.dvalues, batch, kv_head, first, held, last);
+  }
+}
+
+// dq = scale * the sum of the splits' parts, in their order.
+template <typename T>
+static void add_query_sums(const AttentionBackward& args) {
+  const int64_t queries = args.q.shape[1], heads = args.q.shape[2], d = args.q.shape[3];
+  const int64_t rows = args.q.shape[0] * queries * heads, splits = attention_splits(args);
+  parallel_chunks(rows, 64, rows * d * splits, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t unit = row / queries, i = row % queries;
+      const int64_t batch = unit / heads, head = unit % heads;
+      T* dq = vector_at<T>(args.dq, batch, i, head);
+      for_each_vector(d, [&](int64_t j, int64_t n) {
+        Vec total = zero();
+        for (int64_t split = 0; split < splits; ++split) {
+          total += load(query_sums(args, split, batch, head) + i * attention_padded(d) + j);
+        }
+        store_lanes(dq + j, total * args.scale, n);
+      });
+    }
+  });
+}
+
+template <typename T>
+static void backward(const AttentionBackward& args) {
+  const int64_t units = args.k.shape[0] * args.k.shape[2];
+  const int64_t pairs = args.q.shape[0] * args.q.shape[2] * args.q.shape[1] * args.k.shape[1];
+  if (args.k.shape[1] == 0) {  // no block of keys to visit
+    for (int64_t row = 0; args.dq.data != nullptr && row < args.q.shape[0] * args.q.shape[1];
+         ++row) {
+      T* dq = vector_at<T>(args.dq, row / args.q.shape[1], row % args.q.shape[1], 0);
+      zero_rows(dq, args.dq.strides[2], args.q.shape[2], args.q.shape[3]);
+    }
+    return;
+  }
+  // Split by split: under a causal mask the first blocks of keys are the longest.
+  const int64_t cost =
+      pairs * (3 * args.q.shape[3] + 2 * args.v.shape[3]) + units * args.k.shape[1];
+  parallel_for_dynamic(attention_splits(args) * units, cost, [&](int64_t task) {
+    const int64_t unit = task % units;
+    backward_task<T>(args, task / units, unit / args.k.shape[2], unit % args.k.shape[2]);
+  });
+  if (attention_key_blocks(args) > 1 && args.dq.data != nullptr) add_query_sums<T>(args);
+}
+
+}  // namespace
+
+void attention_backward(const AttentionBackward& args) {
+  switch (args.q.dtype) {
+    case DType::float16:
+      return backward<float16>(args);
+    case DType::bfloat16:
+      return backward<bfloat16>(args);
+    default:
+      return backward<float>(args);
+  }
+}
+
+}  // namespace pymodel::cpu::PYMODEL_ISA

@@ -1,0 +1,248 @@
+// CPU attention, forward. A task is a chunk of queries of one head: it passes over the keys once,
+// keeping the running maximum, sum and output of each query (online softmax).
+#include "ops/attention/attention_tile.h"
+
+namespace pymodel::cpu::PYMODEL_ISA {
+namespace {
+
+struct ForwardScratch {
+  float* keys;      // (key block, padded d)
+  float* values;    // (key block, padded dv)
+  float* columns;   // (chunk tiles, padded d, kTile): scale * q, transposed
+  float* sums;      // (chunk, padded dv): the output times `total`
+  float* maximum;   // (chunk)
+  float* total;     // (chunk): sum of exp(score - maximum)
+  float* rescale;   // (kTile)
+  float* rows;      // (kTile, padded d)
+  float* scores;    // (kTile, kTile)
+  float* staging;   // (kTile, kTile)
+  float* elements;  // (kTile, kTile): bias, then dropout
+};
+
+PYMODEL_INLINE ForwardScratch forward_scratch(const AttentionForward& args) {
+  const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
+  const int64_t block = attention_key_block(args);
+  float* next = thread_scratch(args, attention_forward_floats(args), 0);
+  ForwardScratch s;
+  s.keys = take(&next, block * d);
+  s.values = take(&next, block * dv);
+  s.columns = take(&next, kAttentionChunk * d);
+  s.sums = take(&next, kAttentionChunk * dv);
+  s.maximum = take(&next, kAttentionChunk);
+  s.total = take(&next, kAttentionChunk);
+  s.rescale = take(&next, kTile);
+  s.rows = take(&next, kTile * d);
+  s.scores = take(&next, kTile * kTile);
+  s.staging = take(&next, kTile * kTile);
+  s.elements = take(&next, kTile * kTile);
+  return s;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Softmax
+
+// Takes a tile of scores into the running maximum and total of its queries, leaves the
+// exponentials in its place, and says by what the earlier sums have to be rescaled.
+template <bool masked>
+static void softmax_tile(const QueryTile& queries, const TileRegion& region, float* scores,
+                         float* maximum, float* total, float* rescale) {
+  for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
+    const LaneSight sight = lane_sight(queries, lane, region.first_key);
+    const Vec before = load(maximum + lane);
+    Vec best[2] = {before, before};  // two, so that one maximum does not wait for the last
+    for_each_key(region, lane, [&](int64_t at, int64_t key) {
+      Vec score = load(scores + at);
+      if (masked) {
+        score = select(sees(sight, key), score, -infinity());
+        store(scores + at, score);
+      }
+      best[key % 2] = max(score, best[key % 2]);
+    });
+    const Vec after = max(best[0], best[1]);
+    // Without a finite score yet, exp(-inf - 0) = 0 where exp(-inf - -inf) would be NaN.
+    const Vec shift = select(after == -infinity(), zero(), after);
+    Vec sums[2] = {zero(), zero()};
+    for_each_key(region, lane, [&](int64_t at, int64_t key) {
+      const Vec weight = exp_bounded(load(scores + at) - shift);
+      store(scores + at, weight);
+      sums[key % 2] += weight;
+    });
+    const Vec factor = exp_bounded(before - shift);
+    store(maximum + lane, after);
+    store(total + lane, fma(load(total + lane), factor, sums[0] + sums[1]));
+    store(rescale + lane, factor);
+  }
+}
+
+PYMODEL_INLINE void rescale_rows(const float* factors, int64_t rows, int64_t columns, float* sums,
+                                 int64_t ld) {
+  for (int64_t i = 0; i < rows; ++i) {
+    if (factors[i] == 1.0f) continue;  // most rows, once the maximum has been met
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      store(sums + i * ld + j, load(sums + i * ld + j) * factors[i]);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Task
+
+// One tile of queries against one tile of keys; `block` is the position of the tile in the block.
+template <typename T>
+static void forward_tile(const AttentionForward& args, const ForwardScratch& s,
+                         const QueryTile& queries, int64_t index, int64_t first_key, int64_t keys,
+                         int64_t block) {
+  const int64_t d = args.q.shape[3], dv = args.v.shape[3];
+  const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
+  float* maximum = s.maximum + index * kTile;
+  float* total = s.total + index * kTile;
+  float* sums = s.sums + index * kTile * ldv;
+  TileRegion region;
+  set_region(queries, first_key, keys, &region);
+  product_with_keys(region, s.keys + block * ldk, ldk, d, s.columns + index * kTile * ldk,
+                    s.scores);
+  if (args.bias.data != nullptr) {
+    add_bias<T>(args, queries, region, s.staging, s.elements, s.scores);
+  }
+  if (region.masked) {
+    softmax_tile<true>(queries, region, s.scores, maximum, total, s.rescale);
+  } else {
+    softmax_tile<false>(queries, region, s.scores, maximum, total, s.rescale);
+  }
+  if (args.dropout.active) {  // after the sum: the softmax is normalised before it is thinned
+    fill_keep(args, queries, region, s.elements);
+    for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
+      for_each_key(region, lane, [&](int64_t at, int64_t) {
+        store(s.scores + at, load(s.scores + at) * load(s.elements + at));
+      });
+    }
+  }
+  const bool first = first_key == queries.key_begin;
+  if (!first) rescale_rows(s.rescale, queries.count, dv, sums, ldv);
+  product_over_keys(queries, region, s.scores, s.values + block * ldv, ldv, dv, sums, !first);
+}
+
+template <typename T>
+static void start_queries(const AttentionForward& args, const ForwardScratch& s,
+                          const QueryTile& queries, int64_t index) {
+  const int64_t d = args.q.shape[3], ldk = attention_padded(d);
+  load_rows(vector_at<T>(args.q, queries.batch, queries.first, queries.head), args.q.strides[1],
+            queries.count, d, args.scale, s.rows, ldk, queries.lanes);
+  transpose_tile(s.rows, ldk, queries.lanes, round_up(d, kLanes), s.columns + index * kTile * ldk,
+                 kTile);
+  for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
+    store(s.maximum + index * kTile + lane, -infinity());
+    store(s.total + index * kTile + lane, zero());
+  }
+}
+
+template <typename T>
+static void finish_queries(const AttentionForward& args, const ForwardScratch& s,
+                           const QueryTile& queries, int64_t index) {
+  const int64_t dv = args.v.shape[3], ldv = attention_padded(dv);
+  float* total = s.total + index * kTile;
+  float lse[kTile];
+  for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
+    store(lse + lane, load(s.maximum + index * kTile + lane) + log(load(total + lane)));
+  }
+  const int64_t row =
+      (queries.batch * args.q.shape[2] + queries.head) * args.q.shape[1] + queries.first;
+  memcpy(data_as<float>(args.lse) + row, lse, static_cast<size_t>(queries.count) * sizeof(float));
+  for (int64_t i = 0; i < queries.count; ++i) {
+    T* out = vector_at<T>(args.out, queries.batch, queries.first + i, queries.head);
+    if (total[i] == 0.0f) {  // sees nothing; its sums may never have been written
+      zero_rows(out, 0, 1, dv);
+    } else {
+      store_rows(s.sums + (index * kTile + i) * ldv, ldv, 1, dv, 1.0f / total[i], out, 0);
+    }
+  }
+}
+
+// Queries that are padding.
+template <typename T>
+static void finish_padding(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
+                           int64_t end) {
+  float* lse = data_as<float>(args.lse) + (batch * args.q.shape[2] + head) * args.q.shape[1];
+  for (int64_t i = begin; i < end; ++i) {
+    lse[i] = -__builtin_inff();
+    zero_rows(vector_at<T>(args.out, batch, i, head), 0, 1, args.v.shape[3]);
+  }
+}
+
+template <typename T>
+static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
+                          int64_t end) {
+  const int64_t d = args.q.shape[3], dv = args.v.shape[3];
+  const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
+  const int64_t kv_head = head / (args.q.shape[2] / args.k.shape[2]);
+  const int64_t queries = length_of(args.query_lengths, batch, args.q.shape[1]);
+  const int64_t keys = length_of(args.key_lengths, batch, args.k.shape[1]);
+  finish_padding<T>(args, batch, head, larger(begin, queries), end);
+  const ForwardScratch s = forward_scratch(args);
+  QueryTile tiles[kAttentionChunkTiles];
+  int64_t count = 0, key_begin = keys, key_end = 0;
+  for (int64_t i = begin; i < smaller(end, queries); i += kTile, ++count) {
+    set_queries(args, batch, head, i, queries, keys, &tiles[count]);
+    start_queries<T>(args, s, tiles[count], count);
+    key_begin = smaller(key_begin, tiles[count].key_begin);
+    key_end = larger(key_end, tiles[count].key_end);
+  }
+  const int64_t block = attention_key_block(args);
+  for (int64_t first = key_begin; first < key_end; first += block) {
+    const int64_t last = smaller(first + block, key_end), held = smaller(last, keys) - first;
+    load_rows(vector_at<T>(args.k, batch, first, kv_head), args.k.strides[1], held, d, 1.0f, s.keys,
+              ldk, last - first);
+    load_rows(vector_at<T>(args.v, batch, first, kv_head), args.v.strides[1], held, dv, 1.0f,
+              s.values, ldv, last - first);
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t stop = smaller(last, tiles[t].key_end);
+      for (int64_t j = larger(first, tiles[t].key_begin); j < stop; j += kTile) {
+        forward_tile<T>(args, s, tiles[t], t, j, smaller(kTile, stop - j), j - first);
+      }
+    }
+  }
+  for (int64_t t = 0; t < count; ++t) finish_queries<T>(args, s, tiles[t], t);
+}
+
+template <typename T>
+static void forward(const AttentionForward& args) {
+  const int64_t batches = args.q.shape[0], queries = args.q.shape[1], heads = args.q.shape[2];
+  const int64_t chunks = (queries + kAttentionChunk - 1) / kAttentionChunk;
+  const int64_t work = args.k.shape[1] * (args.q.shape[3] + args.v.shape[3]) + args.v.shape[3];
+  parallel_for_dynamic(
+      batches * heads * chunks, batches * heads * queries * work, [&](int64_t task) {
+        // The last chunks first: under a causal mask they are the longest.
+        const int64_t begin = (chunks - 1 - task / (batches * heads)) * kAttentionChunk;
+        const int64_t unit = task % (batches * heads);
+        forward_chunk<T>(args, unit / heads, unit % heads, begin,
+                         smaller(begin + kAttentionChunk, queries));
+      });
+}
+
+}  // namespace
+
+void attention_forward(const AttentionForward& args) {
+  switch (args.q.dtype) {
+    case DType::float16:
+      return forward<float16>(args);
+    case DType::bfloat16:
+      return forward<bfloat16>(args);
+    default:
+      return forward<float>(args);
+  }
+}
+
+void attention_dropout_mask(const AttentionDropoutMask& args) {
+  const int64_t rows = args.mask.shape[0] * args.mask.shape[1] * args.mask.shape[2];
+  const int64_t keys = args.mask.shape[3];
+  parallel_for(rows, rows * keys, [&](int64_t row) {
+    uint8_t* mask = data_as<uint8_t>(args.mask) + row * keys;
+    for (int64_t j = 0; j < keys; ++j) {
+      const uint64_t index = attention_dropout_index(
+          static_cast<uint64_t>(row), static_cast<uint64_t>(j), static_cast<uint64_t>(keys));
+      mask[j] = philox_word(args.dropout.seed, args.dropout.offset, index) < args.dropout.threshold;
+    }
+  });
+}
+
+}  // namespace pymodel::cpu::PYMODEL_ISA

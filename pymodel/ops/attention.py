@@ -1,0 +1,225 @@
+"""Fused scaled dot-product attention, forward and backward, without a matrix of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pymodel import _core
+from pymodel.autograd import record, wants_grad
+from pymodel.ops.arrays import copy_of
+from pymodel.random import next_offset
+from pymodel.tensor import Tensor, tensor
+
+Lengths = Tensor | Sequence[int] | np.ndarray | None
+Window = int | tuple[int, int] | None
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    causal: bool = False,
+    scale: float | None = None,
+    *,
+    key_lengths: Lengths = None,
+    query_lengths: Lengths = None,
+    window: Window = None,
+    bias: Tensor | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Every query's average of the values, weighted by how well their keys match it.
+
+    out = dropout(softmax(scale * q k^T + bias)) v, over the keys that a query sees
+
+    With Lq and Lk the lengths of a sequence, query i stands at position p = i + Lk - Lq of the keys: the
+    last query sees the last key ("bottom right" alignment, as in flash-attention). A query that sees no
+    key, or lies beyond its query length, gives zeros and takes no gradient.
+
+    Args:
+        q: (batch, Sq, heads, head_dim), float32, float16 or bfloat16. Sums are float32 in every case.
+            Slices of a packed projection are read in place; only a head_dim that does not lie densely
+            in memory is copied.
+        k: (batch, Sk, kv_heads, head_dim) of q's dtype; heads is a multiple of kv_heads, and neighbouring
+            query heads share a key head (grouped-query and multi-query attention).
+        v: (batch, Sk, kv_heads, value_dim) of q's dtype; value_dim may differ from head_dim.
+        causal: query i sees keys j <= p only.
+        scale: of the scores; 1 / sqrt(head_dim) when not given.
+        key_lengths: (batch,) int32 or int64, Lk: keys from there on are padding. All Sk when not given.
+        query_lengths: (batch,) int32 or int64, Lq, the same for queries.
+        window: (left, right), both inclusive as in flash-attention: a query sees p - left <= j <= p + right;
+            -1 is no bound. An int w stands for (w - 1, w - 1): with causal, the w latest keys.
+        bias: added to the scores, of q's dtype or float32; (batch, heads, Sq, Sk), where batch, heads and
+            Sq may be 1 and leading dimensions may be left out. -inf hides a key. Its gradient is summed
+            over what shared it.
+        dropout_p: probability of dropping a weight after the softmax; survivors grow by 1 / (1 - p). Which
+            ones depends on the seed, the call and (batch, head, i, j) alone.
+
+    Returns: (batch, Sq, heads, value_dim) of q's dtype.
+
+    Raises: ValueError for shapes, lengths or values that do not fit, TypeError for other dtypes.
+
+    Source: Dao, "FlashAttention-2", arXiv:2307.08691; Milakov and Gimelshein, "Online normalizer
+    calculation for softmax", arXiv:1805.02867; Ainslie et al., "GQA", arXiv:2305.13245.
+    """
+    arrays = [_dense(x._array) for x in (q, k, v)]
+    options = _options(q.shape, causal, scale, window, dropout_p)
+    call, bias_array = _call(arrays, bias, query_lengths, key_lengths, options)
+    out, lse = _forward(call, q, v.shape)
+    result = Tensor(out)
+    if wants_grad(q, k, v, bias):
+
+        def backward(dout: _core.Array) -> tuple[Any, ...]:
+            dense = _dense(dout)
+            wanted = [x._array.empty_like() if x.requires_grad else None for x in (q, k, v)]
+            if any(gradient is not None for gradient in wanted):
+                _core.attention_backward(call, out, dense, lse, *wanted)
+            return *wanted, _bias_gradient(call, out, dense, lse, bias, bias_array)
+
+        record("attention", result, (q, k, v, bias), backward)
+    return result
+
+
+def attention_qkvpacked(
+    qkv: Tensor,
+    causal: bool = False,
+    scale: float | None = None,
+    *,
+    lengths: Lengths = None,
+    window: Window = None,
+    bias: Tensor | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Self-attention on one tensor that holds queries, keys and values side by side.
+
+    out = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], ...); backward writes one packed gradient, so
+    nothing is split or joined again.
+
+    Args:
+        qkv: (batch, seq, 3, heads, head_dim), as the joint projection of GPT-2 makes it.
+        lengths: (batch,) int32 or int64: positions from there on are padding.
+        causal, scale, window, bias, dropout_p: as in `attention`.
+
+    Returns: (batch, seq, heads, head_dim) of qkv's dtype.
+
+    Raises: as `attention`.
+
+    Source: the name and layout are flash-attention's flash_attn_qkvpacked_func.
+    """
+    if qkv.ndim != 5 or qkv.shape[2] != 3:
+        raise ValueError(
+            f"attention_qkvpacked: qkv must have shape (batch, seq, 3, heads, head_dim), got {qkv.shape}"
+        )
+    packed = _dense(qkv._array)
+    arrays = [packed.select(2, i) for i in range(3)]
+    options = _options(arrays[0].shape, causal, scale, window, dropout_p)
+    call, bias_array = _call(arrays, bias, lengths, lengths, options)
+    out, lse = _forward(call, qkv, arrays[2].shape)
+    result = Tensor(out)
+    if wants_grad(qkv, bias):
+
+        def backward(dout: _core.Array) -> tuple[Any, ...]:
+            dense = _dense(dout)
+            dqkv = None
+            if qkv.requires_grad:
+                dqkv = _core.empty(list(qkv.shape), qkv.dtype, qkv.device)
+                parts = [dqkv.select(2, i) for i in range(3)]
+                _core.attention_backward(call, out, dense, lse, *parts)
+            return dqkv, _bias_gradient(call, out, dense, lse, bias, bias_array)
+
+        record("attention_qkvpacked", result, (qkv, bias), backward)
+    return result
+
+
+def attention_dropout_mask(
+    batch: int, heads: int, queries: int, keys: int, dropout_p: float, seed: int, offset: int
+) -> Tensor:
+    """Which weights `attention` keeps under a seed and an offset, to check it against other code.
+
+    Args:
+        batch, heads, queries, keys: the extents of the scores.
+        dropout_p: probability of dropping.
+        seed, offset: what `pymodel.random.next_offset` gave for the call.
+
+    Returns: (batch, heads, queries, keys) bool, true where a weight stays.
+    """
+    mask = _core.empty([batch, heads, queries, keys], "bool", "cpu")
+    _core.attention_dropout_mask(mask, dropout_p, seed, offset)
+    return Tensor(mask)
+
+
+def _dense(array: _core.Array) -> _core.Array:
+    """The array itself when its last dimension lies densely, else a copy."""
+    if array.numel == 0 or array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == 1:
+        return array
+    return copy_of(array)
+
+
+def _options(
+    shape: tuple[int, ...], causal: bool, scale: float | None, window: Window, dropout_p: float
+) -> tuple[float, int, int, float]:
+    """Scale, window and dropout as the kernel takes them; `shape` is that of q."""
+    left, right = -1, -1
+    if isinstance(window, int):
+        if window < 1:
+            raise ValueError(f"attention: window must be at least 1, got {window}; None means no window")
+        left, right = window - 1, window - 1
+    elif window is not None:
+        left, right = (int(bound) for bound in window)
+        if left < -1 or right < -1:
+            raise ValueError(f"attention: window bounds must be at least 0, or -1 for none, got {window}")
+    if causal:
+        right = 0
+    if scale is None:
+        scale = max(shape[-1], 1) ** -0.5 if shape else 1.0
+    return float(scale), left, right, float(dropout_p)
+
+
+def _call(
+    arrays: list[_core.Array],
+    bias: Tensor | None,
+    query_lengths: Lengths,
+    key_lengths: Lengths,
+    options: tuple[float, int, int, float],
+) -> tuple[_core.AttentionCall, _core.Array | None]:
+    """The checked arguments, and the bias with its four dimensions."""
+    bias_array = None if bias is None else bias._array
+    while bias_array is not None and bias_array.ndim < 4:
+        bias_array = bias_array.unsqueeze(0)
+    if bias_array is not None:
+        bias_array = _dense(bias_array)
+    seed, offset = next_offset() if options[-1] > 0 else (0, 0)
+    lengths = [_lengths_array(x) for x in (query_lengths, key_lengths)]
+    return _core.AttentionCall(*arrays, bias_array, *lengths, *options, seed, offset), bias_array
+
+
+def _lengths_array(lengths: Lengths) -> _core.Array | None:
+    if lengths is None or isinstance(lengths, Tensor):
+        return None if lengths is None else lengths._array
+    return tensor(lengths)._array
+
+
+def _forward(call: _core.AttentionCall, q: Tensor, v_shape: tuple[int, ...]) -> tuple[_core.Array, _core.Array]:
+    """Output and log-sum-exp."""
+    batch, queries, heads = q.shape[0], q.shape[1], q.shape[-2]
+    out = _core.empty([batch, queries, heads, v_shape[-1]], q.dtype, q.device)
+    lse = _core.empty([batch, heads, queries], "float32", q.device)
+    _core.attention_forward(call, out, lse)
+    return out, lse
+
+
+def _bias_gradient(
+    call: _core.AttentionCall,
+    out: _core.Array,
+    dout: _core.Array,
+    lse: _core.Array,
+    bias: Tensor | None,
+    bias_array: _core.Array | None,
+) -> _core.Array | None:
+    if bias is None or bias_array is None or not bias.requires_grad:
+        return None
+    dbias = bias_array.empty_like()
+    _core.attention_bias_gradient(call, out, dout, lse, dbias)
+    return dbias.reshape(list(bias.shape))
