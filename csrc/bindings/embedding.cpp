@@ -11,7 +11,6 @@ int64_t forward(const Array& indices, const Array& weight, const Array& y) {
   check.ndim("indices", indices, 1);
   check.dtype("indices", indices, {DType::int64, DType::int32, DType::uint8});
   check.ndim("weight", weight, 2);
-  check.floating("weight", weight);
   check.unit_stride("weight", weight);
   check.shape("out", y, {indices.size(0), weight.size(1)});
   check.dtype("out", y, {weight.dtype()});

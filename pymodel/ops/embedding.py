@@ -20,7 +20,7 @@ def embedding(indices: Tensor, weight: Tensor, padding_idx: int | None = None) -
 
     Args:
         indices: (...), int64, int32 or uint8, each from 0 to entries - 1.
-        weight: (entries, columns), float32, float16 or bfloat16.
+        weight: (entries, columns); any dtype, but only floating ones have a gradient.
         padding_idx: an entry that gets no gradient; negative counts from the end.
 
     Returns: (..., columns) of weight's dtype.

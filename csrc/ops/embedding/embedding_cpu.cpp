@@ -129,13 +129,15 @@ static void backward(const EmbeddingBackward& args) {
 }  // namespace
 
 void embedding_forward(const EmbeddingForward& args) {
-  switch (args.weight.dtype) {
-    case DType::float16:
-      return forward<float16>(args);
-    case DType::bfloat16:
+  switch (item_size(args.weight.dtype)) {  // rows are only copied: their size is all that matters
+    case 1:
+      return forward<uint8_t>(args);
+    case 2:
       return forward<bfloat16>(args);
-    default:
+    case 4:
       return forward<float>(args);
+    default:
+      return forward<int64_t>(args);
   }
 }
 
