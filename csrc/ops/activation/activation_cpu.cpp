@@ -1,5 +1,6 @@
 // CPU activations by themselves. The functions are those of the gemm epilogue (cpu/activations.h).
 #include "cpu/activations.h"
+#include "ops/activation/activation.h"
 #include "ops/elementwise/map_floats.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
