@@ -63,7 +63,7 @@ Split split(const Array& x, const std::vector<bool>& reduced, bool keepdim) {
   }
   result.kept = static_cast<int>(order.size());
   order.insert(order.end(), last.begin(), last.end());
-  result.x = x.permute(order);
+  result.x = result.kept == 0 ? x : x.permute(order);
   return result;
 }
 
@@ -126,7 +126,8 @@ Array run_reduce(const std::string& name, const Array& x, const Array* given_out
     const ReduceIntegers args{op, parts.x.view(), parts.kept, out.view()};
     PYMODEL_RUN(reduce_integers, x.device(), args);
   }
-  return given_out != nullptr ? *given_out : out.reshape(parts.shown_shape);
+  if (given_out != nullptr) return *given_out;
+  return keepdim ? out.reshape(parts.shown_shape) : out;
 }
 
 // Sums the dimensions along which `shape` was broadcast to that of x: the gradient of broadcasting.

@@ -103,18 +103,20 @@ def _record_binary(
     name: str, result: Tensor, inputs: tuple[Tensor | None, Tensor | None], left: Any, right: Any
 ) -> None:
     """Puts the operation on the tape for those inputs that are not None."""
-    wanted = [
-        None if t is None else (rule, t.shape) for (rule, _), t in zip(_RULES[name], inputs, strict=True)
-    ]
-    reads = "".join(names for (_, names), t in zip(_RULES[name], inputs, strict=True) if t is not None)
-    saved_left, saved_right = left if "a" in reads else None, right if "b" in reads else None
-    saved_out = result._array if "o" in reads else None
+    a, b = inputs
+    (rule_a, reads_a), (rule_b, reads_b) = _RULES[name]
+    reads = (reads_a if a is not None else "") + (reads_b if b is not None else "")
+    shape_a, shape_b = None if a is None else a.shape, None if b is None else b.shape
+    saved = (
+        left if "a" in reads else None,
+        right if "b" in reads else None,
+        result._array if "o" in reads else None,
+    )
 
     def backward(d: _core.Array) -> tuple[Any, ...]:
-        return tuple(
-            None if w is None else _core.sum_to_shape(w[0](d, saved_left, saved_right, saved_out), w[1])
-            for w in wanted
-        )
+        da = None if shape_a is None else _core.sum_to_shape(rule_a(d, *saved), shape_a)
+        db = None if shape_b is None else _core.sum_to_shape(rule_b(d, *saved), shape_b)
+        return da, db
 
     record(name, result, inputs, backward)
 

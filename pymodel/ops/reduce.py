@@ -1,7 +1,7 @@
 """Sums, means and extremes over any dimensions.
 
-Floating sums run in float32 and pairwise, with a partition that only the shape decides: the error
-grows with the logarithm of the length, and the bits do not depend on the number of threads.
+Floating sums run in float32 with their rounding errors summed beside them, in a partition that only
+the shape decides: they are exact to about one rounding, with the same bits for any threads.
 
 `dim` is one dimension, a tuple of them, or None for all; `keepdim` leaves extents of 1 behind.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pymodel import _core
-from pymodel.autograd import record, wants_grad
+from pymodel.autograd import is_grad_enabled, record
 from pymodel.ops.arrays import contiguous, converted
 from pymodel.ops.elementwise import cast
 from pymodel.tensor import Tensor
@@ -38,9 +38,9 @@ def _kept_shape(shape: tuple[int, ...], dims: list[int] | None) -> list[int]:
 def _reduce(name: str, x: Tensor, dim: Dims, keepdim: bool, gradient: Callable[..., Any] | None) -> Tensor:
     """Reduces, and records `gradient(d, array, out)` with d and out in the kept shape."""
     dims, array = _dims(dim), x._array
-    out = _core.reduce(name, array, dims=dims, keepdim=keepdim)
+    out = _core.reduce(name, array, None, dims, keepdim)
     result = Tensor(out)
-    if gradient is not None and result.is_floating_point and wants_grad(x):
+    if gradient is not None and x.requires_grad and is_grad_enabled():
         shown = _kept_shape(x.shape, dims)
 
         def backward(d: _core.Array) -> _core.Array:
@@ -90,7 +90,7 @@ def var(x: Tensor, dim: Dims = None, correction: int = 1, keepdim: bool = False)
         "squared_deviation", array, dims=dims, keepdim=keepdim, divisor=float(scale), center=center
     )
     result = Tensor(out)
-    if wants_grad(x):
+    if x.requires_grad and is_grad_enabled():
 
         def backward(d: _core.Array) -> _core.Array:
             # In float32 throughout: a low-precision x loses its digits when the mean is taken off.

@@ -441,7 +441,7 @@ def test_elementwise_errors_name_the_way_out() -> None:
         (lambda: pm.tensor([1]).fill_(math.nan), ValueError, "fill: an integer tensor cannot hold nan"),
         (lambda: f.to("float64"), Exception, "float64"),
         (lambda: f.to("cuda"), DeviceError, "cuda"),
-        (lambda: f + 2**80, OverflowError, ""),
+        (lambda: f + 2**80, OverflowError, "too big|too large"),
     ]
     for call, error, message in cases:
         with pytest.raises(error, match=message):

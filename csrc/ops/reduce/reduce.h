@@ -1,9 +1,9 @@
 // Reductions over any dimensions of a tensor of any strides.
 //
-// Floats are accumulated in float32 and in pairs, level by level (Higham, "The accuracy of
-// floating point summation", SIAM J. Sci. Comput. 14, 1993), so that the error of a sum grows with
-// the logarithm of its length. The partition depends on shape and strides alone: the bits do not
-// depend on the number of threads.
+// Floating sums are compensated: beside each float32 total runs the total of what its additions
+// rounded away, so that a sum of any length is exact to about one rounding (Ogita, Rump and Oishi,
+// "Accurate sum and dot product", SIAM J. Sci. Comput. 26, 2005, algorithm 4.4). The partition
+// depends on shape and strides alone: the bits do not depend on the number of threads.
 #pragma once
 
 #include "core/isa.h"
@@ -58,7 +58,7 @@ constexpr int64_t kReduceOutputs =
 static inline int64_t reduce_workspace(int64_t outputs, int64_t reduced) {
   if (outputs > kReduceOutputs || reduced <= kReduceChunkRows) return 0;
   const int64_t chunks = (reduced + kReduceChunkRows - 1) / kReduceChunkRows;
-  return (chunks < kReduceChunks ? chunks : kReduceChunks) * outputs * 4;
+  return (chunks < kReduceChunks ? chunks : kReduceChunks) * outputs * 8;
 }
 
 PYMODEL_DECLARE_KERNEL(reduce_floats, ReduceFloats)

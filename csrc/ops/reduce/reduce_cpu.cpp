@@ -1,4 +1,5 @@
-// CPU reductions of floats. Where the reduced dimensions are dense, each output runs along them
+// CPU reductions of floats, compensated sums among them (reduce.h). Where the reduced dimensions
+// are dense, each output runs along them
 // ("rows"); where the kept ones are, a strip of outputs runs down together ("columns").
 #include "cpu/math.h"
 #include "ops/reduce/reduce.h"
@@ -8,8 +9,6 @@ namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
 
 constexpr int64_t kStrip = 128;        // outputs side by side: eight cache lines of each row
-constexpr int64_t kRowGroup = 32;      // rows added one by one before they enter the pairwise sums
-constexpr int kLevels = 40;            // enough for 2^40 groups
 constexpr int64_t kGroupsEnough = 32;  // independent outputs or strips that need no chunks
 
 // ---------------------------------------------------------------------------------------------
@@ -30,141 +29,117 @@ PYMODEL_INLINE Vec contribution(Vec x, Vec center) {
   return x;
 }
 
+// How results so far take in more: `total`, and for sums `lost`, what rounding took from it.
 template <ReduceOp op>
-PYMODEL_INLINE Vec combine(Vec a, Vec b) {
-  if constexpr (op == ReduceOp::sum || op == ReduceOp::squared_deviation) return a + b;
-  if constexpr (op == ReduceOp::min) return select(a != a, a, min(a, b));
-  return select(a != a, a, max(a, b));
+PYMODEL_INLINE void accumulate(Vec* total, Vec* lost, Vec value) {
+  if constexpr (op == ReduceOp::sum || op == ReduceOp::squared_deviation) {
+    // Knuth's TwoSum: the rounding error of one addition, exactly.
+    const Vec sum = *total + value;
+    const Vec added = sum - *total;
+    *lost += (*total - (sum - added)) + (value - added);
+    *total = sum;
+  } else if constexpr (op == ReduceOp::min) {
+    *total = select(*total != *total, *total, min(*total, value));
+  } else {
+    *total = select(*total != *total, *total, max(*total, value));
+  }
 }
 
 template <ReduceOp op>
-PYMODEL_INLINE float combine_lanes(Vec v) {
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    Vec upper = v;
-    for (int i = 0; i < half; ++i) upper[i] = v[i + half];
-    v = combine<op>(v, upper);
-  }
-  return v[0];
+PYMODEL_INLINE double combine(double a, double b) {
+  if constexpr (op == ReduceOp::sum || op == ReduceOp::squared_deviation) return a + b;
+  if (a != a) return a;
+  if constexpr (op == ReduceOp::min) return a < b ? a : b;
+  return a > b ? a : b;
+}
+
+// The corrected total. Beyond infinity the correction is NaN and the total says it all.
+PYMODEL_INLINE double corrected(float total, float lost) {
+  return lost == lost ? static_cast<double>(total) + static_cast<double>(lost) : total;
 }
 
 // ---------------------------------------------------------------------------------------------
 // Rows
 
-// Partial results in pairs: level i holds the result of 2^i pushes.
 template <ReduceOp op>
-struct Pairwise {
-  Vec level[kLevels];
-  int64_t pushes = 0;
+struct RowTotals {
+  static constexpr int kCount = 4;  // chains of additions that do not wait for each other
+  Vec total[kCount], lost[kCount];
 
-  void push(Vec value) {
-    int i = 0;
-    for (; (pushes >> i & 1) != 0; ++i) value = combine<op>(level[i], value);
-    level[i] = value;
-    ++pushes;
+  RowTotals() {
+    for (Vec& t : total) t = broadcast(identity<op>());
+    for (Vec& l : lost) l = zero();
   }
-  float result() const {
-    Vec total = broadcast(identity<op>());
-    for (int i = 0; pushes >> i != 0; ++i) {
-      if ((pushes >> i & 1) != 0) total = combine<op>(total, level[i]);
+
+  void add(const float* x, int64_t count, Vec center) {
+    int64_t i = 0;
+    for (; i + kCount * kLanes <= count; i += kCount * kLanes) {
+#pragma GCC unroll 4
+      for (int u = 0; u < kCount; ++u) {
+        accumulate<op>(total + u, lost + u, contribution<op>(load(x + i + u * kLanes), center));
+      }
     }
-    return combine_lanes<op>(total);
+    for (int u = 0; i < count; i += kLanes, ++u) {
+      const int64_t n = count - i < kLanes ? count - i : kLanes;
+      Vec value = contribution<op>(load_lanes(x + i, n), center);
+      if (n < kLanes) {
+        float lanes[kLanes];
+        store(lanes, value);
+        for (int64_t lane = n; lane < kLanes; ++lane) lanes[lane] = identity<op>();
+        value = load(lanes);
+      }
+      accumulate<op>(total + u, lost + u, value);
+    }
+  }
+
+  double result() {
+    for (int u = 1; u < kCount; ++u) {
+      accumulate<op>(total, lost, total[u]);
+      lost[0] += lost[u];
+    }
+    double value = corrected(total[0][0], lost[0][0]);
+    for (int lane = 1; lane < kLanes; ++lane) {
+      value = combine<op>(value, corrected(total[0][lane], lost[0][lane]));
+    }
+    return value;
   }
 };
 
 template <ReduceOp op>
-static Vec reduce_block(const float* x, int64_t count, Vec center) {
-  Vec totals[4];
-  for (Vec& total : totals) total = broadcast(identity<op>());
-  int64_t i = 0;
-  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    for (int u = 0; u < 4; ++u) {
-      totals[u] = combine<op>(totals[u], contribution<op>(load(x + i + u * kLanes), center));
-    }
-  }
-  for (; i + kLanes <= count; i += kLanes) {
-    totals[0] = combine<op>(totals[0], contribution<op>(load(x + i), center));
-  }
-  if (i < count) {
-    float lanes[kLanes];
-    store(lanes, contribution<op>(load_partial(x + i, count - i), center));
-    for (int64_t lane = count - i; lane < kLanes; ++lane) lanes[lane] = identity<op>();
-    totals[1] = combine<op>(totals[1], load(lanes));
-  }
-  return combine<op>(combine<op>(totals[0], totals[1]), combine<op>(totals[2], totals[3]));
-}
-
-template <ReduceOp op>
-static float reduce_row(const ReduceFloats& args, const StridedLoop<1>& reduced, char* base,
-                        float center, int64_t begin, int64_t end) {
-  Pairwise<op> partials;
+static double reduce_row(const ReduceFloats& args, const StridedLoop<1>& reduced, char* base,
+                         float center, int64_t begin, int64_t end) {
+  RowTotals<op> totals;
   float buffer[kBlock];
   const int64_t stride = reduced.inner_stride(0);
   for_each_reduced(reduced, base, begin, end, [&](const char* data, int64_t n) {
-    const float* block = load_floats(args.x.dtype, data, stride, n, buffer);
-    partials.push(reduce_block<op>(block, n, broadcast(center)));
+    totals.add(load_floats(args.x.dtype, data, stride, n, buffer), n, broadcast(center));
   });
-  return partials.result();
+  return totals.result();
 }
 
 // ---------------------------------------------------------------------------------------------
 // Columns
 
-// The same pairing for a strip of outputs.
-template <ReduceOp op>
-struct PairwiseStrip {
-  float level[kLevels][kStrip];
-  float group[kStrip];
-  int64_t rows = 0, pushes = 0;
-
-  static void merge(float* into, const float* from) {
-    for (int64_t j = 0; j < kStrip; j += kLanes) {
-      store(into + j, combine<op>(load(from + j), load(into + j)));
-    }
-  }
-  void push_group() {
-    int i = 0;
-    for (; (pushes >> i & 1) != 0; ++i) merge(group, level[i]);
-    memcpy(level[i], group, sizeof group);
-    ++pushes;
-    clear();
-  }
-  void clear() {
-    rows = 0;
-    for (float& value : group) value = identity<op>();
-  }
-  void add_row(const float* x, const float* center, int64_t width) {
-    for_each_vector(width, [&](int64_t j, int64_t n) {
-      const Vec value = contribution<op>(load_lanes(x + j, n), load(center + j));
-      store(group + j, combine<op>(load(group + j), value));
-    });
-    if (++rows == kRowGroup) push_group();
-  }
-  // Leaves the results in `group`.
-  const float* finish() {
-    push_group();
-    for (int i = 0; pushes >> i != 0; ++i) {
-      if ((pushes >> i & 1) != 0) merge(group, level[i]);
-    }
-    return group;
-  }
-};
-
 template <ReduceOp op>
 static void reduce_strip(const ReduceFloats& args, const StridedLoop<1>& reduced, char* base,
                          const float* center, int64_t width, int64_t begin, int64_t end,
-                         float* results) {
-  PairwiseStrip<op> partials;
-  partials.clear();
-  float buffer[kStrip];
+                         double* results) {
+  float totals[kStrip], lost[kStrip] = {}, buffer[kStrip];
+  for (float& total : totals) total = identity<op>();
   const auto item = static_cast<int64_t>(item_size(args.x.dtype));
   const int64_t stride = reduced.inner_stride(0);
   for_each_reduced(reduced, base, begin, end, [&](const char* data, int64_t rows) {
     for (int64_t row = 0; row < rows; ++row) {
-      partials.add_row(load_floats(args.x.dtype, data + row * stride, item, width, buffer), center,
-                       width);
+      const float* x = load_floats(args.x.dtype, data + row * stride, item, width, buffer);
+      for_each_vector(width, [&](int64_t j, int64_t n) {
+        Vec total = load(totals + j), rest = load(lost + j);
+        accumulate<op>(&total, &rest, contribution<op>(load_lanes(x + j, n), load(center + j)));
+        store(totals + j, total);
+        store(lost + j, rest);
+      });
     }
   });
-  memcpy(results, partials.finish(), static_cast<size_t>(width) * sizeof(float));
+  for (int64_t j = 0; j < width; ++j) results[j] = corrected(totals[j], lost[j]);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -203,16 +178,16 @@ static Plan make_plan(const ReduceFloats& args) {
 }
 
 // Output `k` of a kept row's pointers, or its partial result of one chunk.
-static void put_results(const ReduceFloats& args, const Plan& plan, const float* values, int64_t k,
+static void put_results(const ReduceFloats& args, const Plan& plan, const double* values, int64_t k,
                         int64_t count, int64_t chunk, char* out) {
   if (plan.chunks > 1) {
-    float* partial = static_cast<float*>(args.workspace) + chunk * plan.outputs + k;
-    memcpy(partial, values, static_cast<size_t>(count) * sizeof(float));
+    double* partial = static_cast<double*>(args.workspace) + chunk * plan.outputs + k;
+    memcpy(partial, values, static_cast<size_t>(count) * sizeof(double));
     return;
   }
   const int64_t stride = plan.kept.inner_stride(1);
   for (int64_t i = 0; i < count; ++i) {
-    const float value = values[i] / args.divisor;
+    const float value = static_cast<float>(values[i] / args.divisor);
     store_floats(args.out.dtype, &value, 1, out + i * stride, 0);
   }
 }
@@ -231,7 +206,7 @@ static void run_rows(const ReduceFloats& args, const Plan& plan) {
       const int64_t begin = chunk * plan.chunk;
       const int64_t left = plan.elements - begin;
       const int64_t end = begin + (left < plan.chunk ? left : plan.chunk);
-      const float value = reduce_row<op>(args, plan.reduced, at.data[0], center, begin, end);
+      const double value = reduce_row<op>(args, plan.reduced, at.data[0], center, begin, end);
       put_results(args, plan, &value, k, 1, chunk, at.data[1]);
     }
   });
@@ -248,7 +223,8 @@ static void run_columns(const ReduceFloats& args, const Plan& plan) {
     const int64_t width = inner - column < kStrip ? inner - column : kStrip;
     Cursor<3> at = cursor_at(plan.kept, row, 1);
     for (int v = 0; v < 3; ++v) at.data[v] += column * plan.kept.inner_stride(v);
-    float center[kStrip] = {}, results[kStrip];
+    float center[kStrip] = {};
+    double results[kStrip];
     if (at.data[2] != nullptr) {
       const int64_t stride = plan.kept.inner_stride(2);
       for (int64_t j = 0; j < width; ++j) {
@@ -263,24 +239,21 @@ static void run_columns(const ReduceFloats& args, const Plan& plan) {
   });
 }
 
-// Combines the chunks' partial results in pairs. There are few outputs where there are chunks.
+// Combines the chunks' partial results in their order. Chunks have hundreds of elements for each
+// of these.
 template <ReduceOp op>
 static void finish_chunks(const ReduceFloats& args, const Plan& plan) {
-  float* partials = static_cast<float*>(args.workspace);
+  const double* partials = static_cast<const double*>(args.workspace);
   const int64_t inner = plan.kept.inner();
-  for (int64_t step = 1; step < plan.chunks; step *= 2) {
-    for (int64_t c = 0; c + step < plan.chunks; c += 2 * step) {
-      float* into = partials + c * plan.outputs;
-      const float* from = partials + (c + step) * plan.outputs;
-      for_each_vector(plan.outputs, [&](int64_t k, int64_t n) {
-        store_lanes(into + k, combine<op>(load_lanes(into + k, n), load_lanes(from + k, n)), n);
-      });
-    }
-  }
   for (int64_t k = 0; k < plan.outputs; ++k) {
+    double value = partials[k];
+    for (int64_t c = 1; c < plan.chunks; ++c) {
+      value = combine<op>(value, partials[c * plan.outputs + k]);
+    }
     const Cursor<3> at = cursor_at(plan.kept, k / inner, 1);
-    const float value = partials[k] / args.divisor;
-    store_floats(args.out.dtype, &value, 1, at.data[1] + k % inner * plan.kept.inner_stride(1), 0);
+    const float result = static_cast<float>(value / args.divisor);
+    char* out = at.data[1] + k % inner * plan.kept.inner_stride(1);
+    store_floats(args.out.dtype, &result, 1, out, 0);
   }
 }
 
