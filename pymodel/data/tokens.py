@@ -15,7 +15,7 @@ import numpy as np
 from pymodel.data.readers import Document
 from pymodel.data.sources import Documents
 from pymodel.errors import DataError
-from pymodel.text.files import atomic_file
+from pymodel.files import atomic_file
 from pymodel.text.tokenizer import Tokenizer
 
 # The header is a fixed block in front, so that one rename puts header and tokens in place together.

@@ -1,6 +1,6 @@
 """Text to token ids and back."""
 
-from pymodel.text.files import atomic_file
+from pymodel.files import atomic_file
 from pymodel.text.streaming import StreamDecoder
 from pymodel.text.tokenizer import Tokenizer
 

@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
 from pymodel.errors import CheckpointError, ConfigError, DataError
-from pymodel.text.files import atomic_file
+from pymodel.files import atomic_file
 
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER_FILE = "tokenizer.json"

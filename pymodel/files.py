@@ -1,30 +1,31 @@
 """Files that are either the old ones or the new ones, never half of either."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pymodel.errors import DataError, PymodelError
+from pymodel.errors import PymodelError
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str], error: type[PymodelError] = DataError) -> Iterator[BinaryIO]:
-    """Open a binary file for writing that takes its name only once every byte is on the disk.
+def atomic_file(path: str | os.PathLike[str], error: type[PymodelError]) -> Iterator[BinaryIO]:
+    """Opens a binary file for writing that takes its name only once every byte is on the disk.
 
-    The bytes go to a hidden neighbour, are synced and then renamed over `path`. Whatever ends the block
-    early (a full disk, Ctrl-C, an exception) removes the neighbour and leaves an earlier `path` as it was.
+    The bytes go to a hidden neighbour, are synced and then renamed over `path`. Whatever ends the
+    block early (a full disk, Ctrl-C, an exception) removes the neighbour and leaves an earlier
+    `path` as it was.
 
     Args:
         path: the file to write; its folder is made when missing.
         error: what an `OSError` of the writing becomes.
 
-    Yields:
-        The open stream, seekable.
+    Yields: the open stream, seekable.
 
-    Raises:
-        error: the folder or the file cannot be written; names the file and the system's reason.
+    Raises: `error` when the folder or the file cannot be written, with the system's reason.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -49,7 +50,7 @@ def atomic_file(path: str | os.PathLike[str], error: type[PymodelError] = DataEr
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; some file systems refuse this, and then the kernel does it later."""
+    """Makes the rename itself durable; some file systems refuse this, and then the kernel does it later."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
