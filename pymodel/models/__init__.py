@@ -1,0 +1,21 @@
+"""Model families, in Hugging Face's files and parameter names."""
+
+from pymodel.models.auto import from_pretrained
+from pymodel.models.cache import KeyValueCache
+from pymodel.models.config import PretrainedConfig
+from pymodel.models.gpt2 import GPT2LMHeadModel, GPT2Model
+from pymodel.models.gpt2_config import GPT2Config
+from pymodel.models.outputs import BaseModelOutput, CausalLMOutput
+from pymodel.models.pretrained import PretrainedModel
+
+__all__ = [
+    "BaseModelOutput",
+    "CausalLMOutput",
+    "GPT2Config",
+    "GPT2LMHeadModel",
+    "GPT2Model",
+    "KeyValueCache",
+    "PretrainedConfig",
+    "PretrainedModel",
+    "from_pretrained",
+]

@@ -1,0 +1,159 @@
+"""Weights on disk: safetensors files, one or several with an index, read tensor by tensor.
+
+Format: https://huggingface.co/docs/safetensors (eight bytes of header length, a JSON header with
+every tensor's dtype, shape and place, then the elements).
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from pymodel.errors import CheckpointError
+from pymodel.models.config import read_json
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
+
+_FORMAT_NAMES = {
+    np.dtype(np.float64): "F64",
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float16): "F16",
+    np.dtype(ml_dtypes.bfloat16): "BF16",
+    np.dtype(np.int64): "I64",
+    np.dtype(np.int32): "I32",
+    np.dtype(np.uint8): "U8",
+    np.dtype(np.bool_): "BOOL",
+}
+
+
+class WeightFiles:
+    """The weights of a model folder: names at once, elements when asked for.
+
+    Files are mapped into memory, so reading a model never holds more than one tensor besides it.
+
+    Args:
+        folder: holds `model.safetensors`, or `model.safetensors.index.json` and its shards.
+
+    Raises: CheckpointError when the files are missing, truncated or only there as pickles.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._file_of: dict[str, Path] = {}
+        self._open = {}
+        for path in _weight_files(self.folder):
+            try:
+                self._open[path] = safe_open(path, framework="numpy")
+            except (SafetensorError, OSError) as problem:
+                raise _damaged(path, problem) from None
+            self._file_of.update(dict.fromkeys(self._open[path].keys(), path))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._file_of
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of most tensors, float32 for those of float64."""
+        kinds = collections.Counter(self._kind(name) for name in self)
+        names = {"F16": "float16", "BF16": "bfloat16"}
+        return names.get(kinds.most_common(1)[0][0], "float32") if kinds else "float32"
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, from the header."""
+        return tuple(self._open[self._file_of[name]].get_slice(name).get_shape())
+
+    def read(self, name: str) -> np.ndarray:
+        """A tensor's elements.
+
+        Raises: CheckpointError when they are no floating-point numbers, as in quantised files.
+        """
+        path = self._file_of[name]
+        kind = self._kind(name)
+        if kind not in ("F64", "F32", "F16", "BF16"):
+            raise CheckpointError(
+                f"{path}: {name} is {kind}; expected F32, F16, BF16 or F64, "
+                "use a checkpoint that is not quantised"
+            )
+        try:
+            array: np.ndarray = self._open[path].get_tensor(name)
+        except (SafetensorError, OSError) as problem:
+            raise _damaged(path, problem) from None
+        return array
+
+    def _kind(self, name: str) -> str:
+        return str(self._open[self._file_of[name]].get_slice(name).get_dtype())
+
+
+def write_safetensors(
+    stream: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Writes arrays in the safetensors format, without a second copy of them in memory.
+
+    The library's own writer picks the file's name and permissions itself, which leaves no room for
+    replacing several files of a folder together.
+
+    Args:
+        tensors: arrays by name, of float64, float32, float16, bfloat16, int64, int32, uint8 or bool.
+        metadata: text that readers see; transformers asks for {"format": "pt"}.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    # Wide elements first, as the library orders them: every tensor then starts at a multiple of its
+    # element size.
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    for name in order:
+        array = tensors[name]
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": _FORMAT_NAMES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(struct.pack("<Q", len(text)) + text)
+    for name in order:
+        stream.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    if (folder / INDEX_FILE).is_file():
+        shards = read_json(folder / INDEX_FILE).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise CheckpointError(f"{folder / INDEX_FILE}: holds no 'weight_map' of files; copy it again")
+        paths = [folder / name for name in sorted(set(shards.values()))]
+        missing = [path.name for path in paths if not path.is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{folder}: {INDEX_FILE} names {', '.join(missing)}, not in the folder; "
+                "copy the missing files"
+            )
+        return paths
+    for name in _PICKLES:
+        if (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder / name}: a pickle, which may run any code when it is read; where you trust it, "
+                "convert it once with transformers: "
+                "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
+            )
+    raise CheckpointError(f"{folder}: no {WEIGHTS_FILE} in it; name a folder that save_pretrained wrote")
+
+
+def _damaged(path: Path, problem: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: truncated or no safetensors file ({problem}); copy it again")

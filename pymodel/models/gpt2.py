@@ -1,0 +1,367 @@
+"""GPT-2: attention, feed-forward network, block, the bare model and the language model.
+
+Names, layouts and initial values are those of Hugging Face's checkpoints: a checkpoint loads by
+name, and Conv1D weights are (in, out).
+
+Source: Radford et al., "Language Models are Unsupervised Multitask Learners", OpenAI, 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pymodel import nn, ops
+from pymodel.autograd import is_grad_enabled, set_grad_enabled
+from pymodel.models.cache import KeyValueCache
+from pymodel.models.gpt2_config import ACTIVATIONS, GPT2Config
+from pymodel.models.inputs import (
+    SequenceLayout,
+    padding_is_unlabelled,
+    sequence_layout,
+    shifted_labels,
+    token_ids,
+)
+from pymodel.models.outputs import BaseModelOutput, CausalLMOutput
+from pymodel.models.pretrained import GenerationMixin, PretrainedModel
+from pymodel.tensor import Tensor, tensor
+
+
+class ResidualBranch(nn.Module):
+    """What ends a branch: its projection's output joins the residual stream.
+
+    Without dropout the sum is made inside the projection's product. With dropout the branch is
+    handed on, for the next layer norm to add in the pass in which it reads the sum anyway.
+    """
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.dropout_p = config.resid_pdrop
+
+    def pending_dropout(self) -> bool:
+        """Whether dropout stands between the projection and the sum."""
+        return self.training and self.dropout_p > 0.0
+
+
+class GPT2Attention(ResidualBranch):
+    """Causal self-attention of `n_head` heads; scores of block `layer` are scaled as configured."""
+
+    def __init__(self, config: GPT2Config, layer: int, **where: Any) -> None:
+        super().__init__(config)
+        self.n_head = config.n_head
+        self.head_dim = config.n_embd // config.n_head
+        self.layer = layer
+        self.attention_dropout_p = config.attn_pdrop
+        self.scale = self.head_dim**-0.5 if config.scale_attn_weights else 1.0
+        if config.scale_attn_by_inverse_layer_idx:
+            self.scale /= layer + 1
+        self.c_attn = nn.Conv1D(3 * config.n_embd, config.n_embd, **where)
+        self.c_proj = nn.Conv1D(config.n_embd, config.n_embd, **where)
+
+    def forward(
+        self, x: Tensor, residual: Tensor, layout: SequenceLayout, cache: KeyValueCache | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Takes the normalised x, (batch, sequence, n_embd); returns as `GPT2MLP`."""
+        batch, sequence, width = x.shape
+        packed = self.c_attn(x).view(batch, sequence, 3, self.n_head, self.head_dim)
+        dropout_p = self.attention_dropout_p if self.training else 0.0
+        if cache is None:
+            mixed = ops.attention_qkvpacked(
+                packed,
+                causal=True,
+                scale=self.scale,
+                lengths=layout.key_lengths,
+                bias=layout.bias,
+                dropout_p=dropout_p,
+            )
+        else:
+            query, key, value = ops.unbind(packed, 2)
+            key, value = cache.append(self.layer, key, value)
+            mixed = ops.attention(
+                query,
+                key,
+                value,
+                causal=True,
+                scale=self.scale,
+                key_lengths=layout.key_lengths,
+                query_lengths=layout.query_lengths,
+                bias=layout.bias,
+                dropout_p=dropout_p,
+            )
+        mixed = mixed.view(batch, sequence, width)
+        if self.pending_dropout():
+            return ops.dropout(self.c_proj(mixed), self.dropout_p), residual
+        return None, self.c_proj(mixed, residual)
+
+
+class GPT2MLP(ResidualBranch):
+    """The feed-forward network of a block."""
+
+    def __init__(self, config: GPT2Config, **where: Any) -> None:
+        super().__init__(config)
+        self.activation = ACTIVATIONS[config.activation_function]
+        self.c_fc = nn.Conv1D(config.inner_size, config.n_embd, **where)
+        self.c_proj = nn.Conv1D(config.n_embd, config.inner_size, **where)
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Takes the normalised x, (batch, sequence, n_embd).
+
+        Returns: a branch that is still to be added, or None, and the residual stream.
+        """
+        pending = self.pending_dropout()
+        y = ops.mlp(
+            x,
+            self.c_fc.weight,
+            self.c_fc.bias,
+            self.c_proj.weight,
+            self.c_proj.bias,
+            self.activation,
+            residual=None if pending else residual,
+            transposed=True,
+        )
+        return (ops.dropout(y, self.dropout_p), residual) if pending else (None, y)
+
+
+class GPT2Block(nn.Module):
+    """s = s + attention(ln_1(s));  s = s + mlp(ln_2(s))"""
+
+    def __init__(self, config: GPT2Config, layer: int, **where: Any) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, **where)
+        self.attn = GPT2Attention(config, layer, **where)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, **where)
+        self.mlp = GPT2MLP(config, **where)
+
+    def forward(
+        self, branch: Tensor | None, residual: Tensor, layout: SequenceLayout, cache: KeyValueCache | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Takes and returns a branch still to be added, or None, and the residual stream."""
+        x, residual = add_and_normalise(self.ln_1, branch, residual)
+        branch, residual = self.attn(x, residual, layout, cache)
+        x, residual = add_and_normalise(self.ln_2, branch, residual)
+        output: tuple[Tensor | None, Tensor] = self.mlp(x, residual)
+        return output
+
+
+def add_and_normalise(norm: nn.LayerNorm, branch: Tensor | None, residual: Tensor) -> tuple[Tensor, Tensor]:
+    """The normalised sum of branch and residual stream, and the sum itself."""
+    if branch is None:
+        return norm(residual), residual
+    y, total = norm(branch, residual)
+    return y, total
+
+
+class GPT2PretrainedModel(PretrainedModel):
+    """What both models share: the configuration, the initial weights, the cache."""
+
+    config_class = GPT2Config
+    base_model_prefix = "transformer"
+    # Masks that old checkpoints store beside the weights; attention makes its own.
+    ignored_on_load = (r"\.attn\.bias$", r"\.attn\.masked_bias$")
+
+    config: GPT2Config
+
+    def init_weights(self) -> None:
+        """Draws the initial weights: normal with deviation `initializer_range`, divided by
+        sqrt(2 n_layer) where a projection adds to the residual stream, since 2 n_layer of them do.
+        Biases are 0 and layer norms 1."""
+        deviation = self.config.initializer_range
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, std=deviation / math.sqrt(2 * self.config.n_layer))
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif ".ln_" in f".{name}":
+                nn.init.ones_(parameter)
+            else:
+                nn.init.normal_(parameter, std=deviation)
+
+    def new_cache(self, batch: int, capacity: int = 0) -> KeyValueCache:
+        """An empty cache for `batch` rows, with room for `capacity` tokens before it has to grow."""
+        config, weight = self.config, next(iter(self.parameters()))
+        return KeyValueCache(
+            config.n_layer,
+            batch,
+            config.n_head,
+            config.n_embd // config.n_head,
+            capacity,
+            weight.dtype,
+            weight.device,
+        )
+
+
+class GPT2Model(GPT2PretrainedModel):
+    """The stack of blocks, without a head.
+
+    Args:
+        config: its shape.
+        dtype: of the parameters: float32, float16 or bfloat16.
+        device: where they live.
+    """
+
+    def __init__(self, config: GPT2Config, dtype: str = "float32", device: str | None = None) -> None:
+        super().__init__(config)
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        with nn.init.no_init():
+            self.wte = nn.Embedding(config.vocab_size, config.n_embd, **where)
+            self.wpe = nn.Embedding(config.n_positions, config.n_embd, **where)
+            self.h = nn.ModuleList([GPT2Block(config, layer, **where) for layer in range(config.n_layer)])
+            self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, **where)
+        self.init_weights()
+
+    def forward(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: KeyValueCache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool = False,
+        padding_is_read: bool = True,
+    ) -> BaseModelOutput:
+        """The hidden states of every token.
+
+        Args:
+            input_ids: (batch, sequence) token ids, as NumPy array, nested lists or tensor.
+            attention_mask: (batch, sequence) or (batch, past + sequence), 0 where there is padding.
+            position_ids: (batch, sequence), or None to count on from the tokens in the cache.
+            past_key_values: what an earlier call returned; its tokens come before these.
+            use_cache: start and return a cache; None does so when one is given. With a cache
+                nothing is recorded for backward.
+            output_hidden_states: return the embeddings and the output of every block too.
+            padding_is_read: False when nobody looks at the states of right padding, which is then
+                skipped.
+
+        Raises: ValueError or TypeError for ids, masks or positions that do not fit.
+        """
+        ids = token_ids(input_ids, self.config.vocab_size)
+        batch, sequence = ids.shape
+        if past_key_values is None and use_cache:
+            past_key_values = self.new_cache(batch, sequence)
+        cache = past_key_values
+        layout = sequence_layout(
+            batch,
+            sequence,
+            attention_mask,
+            position_ids,
+            cache,
+            padding_is_read=padding_is_read,
+        )
+        self._check_positions(layout.positions)
+        with set_grad_enabled(is_grad_enabled() and cache is None):
+            return self._run(ids, layout, cache, output_hidden_states)
+
+    def _run(
+        self, ids: np.ndarray, layout: SequenceLayout, cache: KeyValueCache | None, keep_states: bool
+    ) -> BaseModelOutput:
+        residual = self.wte(tensor(ids)) + self.wpe(tensor(layout.positions))
+        if self.training and self.config.embd_pdrop > 0.0:
+            residual = ops.dropout(residual, self.config.embd_pdrop)
+        branch: Tensor | None = None
+        states = []
+        for block in self.h:
+            if keep_states:
+                states.append(residual if branch is None else residual + branch)
+            branch, residual = block(branch, residual, layout, cache)
+        last, _ = add_and_normalise(self.ln_f, branch, residual)
+        if cache is not None:
+            cache.advance(layout.added)
+        return BaseModelOutput(last, cache, (*states, last) if keep_states else None)
+
+    def _check_positions(self, positions: np.ndarray) -> None:
+        context = self.config.n_positions
+        if positions.size and (int(positions.max()) >= context or int(positions.min()) < 0):
+            raise ValueError(
+                f"positions must lie between 0 and {context - 1}, got up to {int(positions.max())}: "
+                f"the sequence is longer than n_positions, the model's context of {context} tokens; "
+                "cut it to that length"
+            )
+
+
+class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
+    """GPT-2 with its language-modelling head, which is the token embedding when tied.
+
+    Args: as `GPT2Model`.
+    """
+
+    def __init__(self, config: GPT2Config, dtype: str = "float32", device: str | None = None) -> None:
+        super().__init__(config)
+        self.transformer = GPT2Model(config, dtype, device)
+        with nn.init.no_init():
+            self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False, dtype=dtype, device=device)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.transformer.wte.weight
+        else:
+            nn.init.normal_(self.lm_head.weight, std=config.initializer_range)
+
+    @property
+    def tied_weights(self) -> dict[str, str]:
+        """Names that checkpoints leave out, and the parameters they share."""
+        return {"lm_head.weight": "transformer.wte.weight"} if self.config.tie_word_embeddings else {}
+
+    def forward(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        labels: Any = None,
+        position_ids: Any = None,
+        past_key_values: KeyValueCache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool = False,
+        logits_to_keep: int | np.ndarray = 0,
+    ) -> CausalLMOutput:
+        """The scores of the next token at every position, and with labels the loss.
+
+        loss = -mean over the labels after the first of log softmax(logits[t])[labels[t + 1]]
+
+        Args:
+            input_ids, attention_mask, position_ids, past_key_values, use_cache,
+                output_hidden_states: as in `GPT2Model`.
+            labels: (batch, sequence) token ids, shifted in here, and -100 where none counts; often
+                input_ids itself. Where all labels of right padding are -100, it is skipped.
+            logits_to_keep: compute those of this many last positions, 0 for all; or (batch,), of
+                one position in every row, which gives logits of (batch, 1, vocab_size).
+
+        Returns: loss (with labels), logits (batch, sequence, vocab_size), past_key_values and
+        hidden_states as in `GPT2Model`.
+
+        Raises: ValueError or TypeError for arguments that do not fit.
+        """
+        targets = None
+        padding_is_read = True
+        if labels is not None:
+            if not np.isscalar(logits_to_keep) or logits_to_keep:
+                raise ValueError("labels need the logits of every position: leave logits_to_keep at 0")
+            shape = token_ids(input_ids, self.config.vocab_size).shape
+            targets = shifted_labels(labels, shape, self.config.vocab_size)
+            padding_is_read = not padding_is_unlabelled(targets, attention_mask)
+        output = self.transformer(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            use_cache,
+            output_hidden_states,
+            padding_is_read,
+        )
+        with set_grad_enabled(is_grad_enabled() and output.past_key_values is None):
+            states = _kept_states(output.last_hidden_state, logits_to_keep)
+            logits = self.lm_head(states)
+            loss = None
+            if targets is not None:
+                batch, sequence, vocab_size = logits.shape
+                loss = ops.cross_entropy(
+                    logits.view(batch * sequence, vocab_size), tensor(targets.reshape(-1))
+                )
+        return CausalLMOutput(loss, logits, output.past_key_values, output.hidden_states)
+
+
+def _kept_states(states: Tensor, keep: int | np.ndarray) -> Tensor:
+    """The hidden states whose logits are wanted, as `logits_to_keep` says."""
+    batch, sequence, width = states.shape
+    if isinstance(keep, (int, np.integer)):
+        return states[:, -int(keep) :] if 0 < keep < sequence else states
+    rows = np.arange(batch) * sequence + np.asarray(keep)
+    return ops.embedding(tensor(rows), states.view(batch * sequence, width)).view(batch, 1, width)

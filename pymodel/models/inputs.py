@@ -1,0 +1,177 @@
+"""What a model is given, checked once: token ids, labels, masks and positions as NumPy arrays.
+
+They are small and live on the host; kernels get tensors made from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from pymodel.models.cache import KeyValueCache
+from pymodel.tensor import Tensor, tensor
+
+IGNORED = -100  # the label that counts in no loss, as in Hugging Face's models
+
+
+def token_ids(values: Any, vocab_size: int, name: str = "input_ids") -> np.ndarray:
+    """Token ids as an int64 array of (batch, sequence).
+
+    Raises: TypeError for anything but integers; ValueError for another shape, ragged lists and ids
+    that the vocabulary does not have.
+    """
+    ids = _integers(values, name)
+    if ids.ndim != 2:
+        raise ValueError(
+            f"{name} must have shape (batch, sequence), got {ids.shape}; for one sequence pass [{name}]"
+        )
+    _check_range(ids, vocab_size, name)
+    return ids
+
+
+def shifted_labels(values: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
+    """The target of every position: the label one position on, and none for the last.
+
+    Shifting the labels leaves the logits where they are; slicing those would copy them.
+
+    Args:
+        values: (batch, sequence) token ids or -100, as `labels`.
+        shape: of the input ids.
+
+    Raises: as `token_ids`.
+    """
+    labels = _integers(values, "labels")
+    if labels.shape != shape:
+        raise ValueError(f"labels must have the shape {shape} of input_ids, got {labels.shape}")
+    _check_range(labels[labels != IGNORED], vocab_size, "labels", " or -100")
+    targets = np.full(shape, IGNORED, dtype=np.int64)
+    targets[:, :-1] = labels[:, 1:]
+    return targets
+
+
+def padding_is_unlabelled(targets: np.ndarray, attention_mask: Any) -> bool:
+    """Whether no target lies where the mask has padding, so that nobody reads the results there."""
+    mask = None if attention_mask is None else np.asarray(attention_mask)
+    return mask is not None and mask.shape == targets.shape and bool((targets[mask == 0] == IGNORED).all())
+
+
+@dataclasses.dataclass
+class SequenceLayout:
+    """Where the tokens of one call stand and which of them see each other.
+
+    positions: (sequence,), or (batch, sequence) where rows differ.
+    added: tokens per row that the cache keeps of this call, (batch,) or one number for all.
+    query_lengths, key_lengths: (batch,) int64, or None where all are used.
+    bias: (batch, 1, 1, keys) float32, added to the scores, 0 or -inf, or None.
+    """
+
+    positions: np.ndarray
+    added: np.ndarray | int
+    query_lengths: np.ndarray | None = None
+    key_lengths: np.ndarray | None = None
+    bias: Tensor | None = None
+
+
+def sequence_layout(
+    batch: int,
+    sequence: int,
+    attention_mask: Any = None,
+    position_ids: Any = None,
+    cache: KeyValueCache | None = None,
+    *,
+    padding_is_read: bool = True,
+) -> SequenceLayout:
+    """Turns Hugging Face's mask and positions into what the attention kernel takes.
+
+    Padding on the right becomes lengths, with which the kernel skips it, wherever nobody reads
+    what comes out at the padding: in a cache, which then packs the rows without it, and when
+    `padding_is_read` is False. Every other mask becomes a bias on the keys.
+
+    Args:
+        attention_mask: (batch, sequence) or (batch, past + sequence), 1 for tokens and 0 for
+            padding, or None.
+        position_ids: (batch, sequence), (1, sequence) or (sequence,), or None to count on from the
+            tokens in the cache.
+        padding_is_read: whether the results at padded positions matter.
+
+    Raises: ValueError for shapes that do not fit, TypeError for other element types.
+    """
+    past = 0 if cache is None else cache.get_seq_length()
+    starts = np.zeros(batch, dtype=np.int64) if cache is None else cache.lengths
+    if cache is not None and cache.batch != batch:
+        raise ValueError(f"past_key_values holds {cache.batch} rows, input_ids {batch}; start a new cache")
+    ragged = cache is not None and not cache.uniform
+    layout = SequenceLayout(_positions(position_ids, batch, sequence, starts, ragged), sequence)
+    counts = np.full(batch, sequence, dtype=np.int64)
+    mask = None if attention_mask is None else _mask(attention_mask, batch, sequence, past)
+    if mask is not None and ragged:
+        mask = mask[:, -sequence:]  # a packed cache holds no padding that a mask could name
+    if mask is not None and not mask.all():
+        lengths = mask.sum(axis=1)
+        right_padded = (mask == (np.arange(mask.shape[1]) < lengths[:, None])).all()
+        if ragged and not right_padded:
+            raise ValueError(
+                "attention_mask: rows of unequal length in the cache take padding on the right only"
+            )
+        if right_padded and mask.shape[1] == sequence and (cache is not None or not padding_is_read):
+            counts = lengths
+        else:
+            bias = np.where(mask, 0.0, -np.inf).astype(np.float32)
+            if mask.shape[1] < past + sequence:
+                bias = np.pad(bias, ((0, 0), (past, 0)))
+            layout.bias = tensor(bias[:, None, None, :])
+    if ragged or (counts != sequence).any():
+        layout.query_lengths = counts
+        layout.key_lengths = starts + counts
+        layout.added = counts
+    return layout
+
+
+def _positions(position_ids: Any, batch: int, sequence: int, starts: np.ndarray, ragged: bool) -> np.ndarray:
+    if position_ids is None:
+        counting = np.arange(sequence, dtype=np.int64)
+        return starts[:, None] + counting if ragged else counting + int(starts.max(initial=0))
+    positions = _integers(position_ids, "position_ids")
+    if positions.shape not in ((batch, sequence), (1, sequence), (sequence,)):
+        raise ValueError(f"position_ids must have shape ({batch}, {sequence}), got {positions.shape}")
+    return positions[0] if positions.shape[0] == 1 and positions.ndim == 2 else positions
+
+
+def _mask(values: Any, batch: int, sequence: int, past: int) -> np.ndarray:
+    mask = np.asarray(values.numpy() if isinstance(values, Tensor) else values)
+    if mask.shape not in ((batch, sequence), (batch, past + sequence)):
+        wanted = f"({batch}, {sequence})" + (f" or ({batch}, {past + sequence})" if past else "")
+        raise ValueError(f"attention_mask must have shape {wanted}, got {mask.shape}")
+    if not np.isin(mask, (0, 1)).all():
+        raise ValueError("attention_mask must hold 1 for tokens and 0 for padding, got other values")
+    return mask.astype(bool)
+
+
+def _integers(values: Any, name: str) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.numpy()
+    elif hasattr(values, "__dlpack__") and not isinstance(values, np.ndarray):
+        values = np.from_dlpack(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(
+            f"{name}: the rows have unequal lengths; pad them and pass an attention_mask"
+        ) from None
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    return array.astype(np.int64, copy=False)
+
+
+def _check_range(ids: np.ndarray, vocab_size: int, name: str, also: str = "") -> None:
+    if not ids.size:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab_size:
+        wrong = low if low < 0 else high
+        raise ValueError(
+            f"{name} must lie between 0 and {vocab_size - 1}{also}, got {wrong}; "
+            "the text was encoded with another tokenizer, or vocab_size is too small"
+        )
