@@ -1,0 +1,191 @@
+"""Generated text as it comes: pieces for a program, or printed to a terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+from pymodel.errors import ConfigError
+from pymodel.generate.decoding import Decoding, prompts_of
+from pymodel.generate.options import GenerationOptions
+from pymodel.generate.stop_strings import StopStrings
+from pymodel.text import StreamDecoder
+
+_UNFINISHED = "\ufffd"  # what decoders show for the first half of a character
+
+
+class Streamer(Protocol):
+    """Takes the tokens of one sequence while they are generated."""
+
+    def start(self, prompt: np.ndarray, stops: Sequence[str]) -> None:
+        """The prompt's token ids, and the strings at which text ends."""
+
+    def put(self, token: int) -> None:
+        """One new token."""
+
+    def end(self) -> None:
+        """Nothing more comes."""
+
+
+class TextPieces:
+    """Turns tokens into text that is whole characters and no part of a stop string.
+
+    Args:
+        tokenizer: a `pymodel.text.Tokenizer`, or anything with `decode(ids)`.
+        stops: strings at which the text ends.
+    """
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str] = ()) -> None:
+        byte_level = getattr(tokenizer, "is_byte_level", False)
+        self._characters = StreamDecoder(tokenizer) if byte_level else _WholeDecoder(tokenizer)
+        self._stops = StopStrings(stops)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has appeared."""
+        return self._stops.found is not None
+
+    def push(self, token: int) -> str:
+        """Takes a token and returns the text that can be shown now."""
+        return self._stops.push(self._characters.push(token))
+
+    def finish(self) -> str:
+        """Returns what still waited for more tokens."""
+        return self._stops.push(self._characters.finish()) + self._stops.finish()
+
+
+class _WholeDecoder:
+    """Text of tokenizers whose tokens cannot be decoded one by one: decodes all, shows the growth."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._shown = 0
+
+    def push(self, token: int) -> str:
+        self._ids.append(token)
+        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return "" if text.endswith(_UNFINISHED) else self._growth(text)
+
+    def finish(self) -> str:
+        return self._growth(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+
+    def _growth(self, text: str) -> str:
+        piece, self._shown = text[self._shown :], len(text)
+        return piece
+
+
+class TextStreamer:
+    """Prints text to the terminal while `generate` makes it.
+
+    Args:
+        tokenizer: a `pymodel.text.Tokenizer`, or anything with `decode(ids)`.
+        skip_prompt: print only what is new.
+        stream: where to print; standard output when None.
+    """
+
+    def __init__(self, tokenizer: Any, skip_prompt: bool = False, stream: TextIO | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._skip_prompt = skip_prompt
+        self._stream = stream
+        self._pieces = TextPieces(tokenizer)
+
+    def start(self, prompt: np.ndarray, stops: Sequence[str]) -> None:
+        """Prints the prompt, unless it is to be skipped."""
+        self._pieces = TextPieces(self._tokenizer, stops)
+        if not self._skip_prompt:
+            self._write(self._tokenizer.decode(prompt.tolist(), skip_special_tokens=True))
+
+    def put(self, token: int) -> None:
+        """Prints what a new token completes."""
+        self._write(self._pieces.push(token))
+
+    def end(self) -> None:
+        """Prints what still waited, and a line break."""
+        self._write(self._pieces.finish() + "\n")
+
+    def _write(self, text: str) -> None:
+        stream = sys.stdout if self._stream is None else self._stream
+        stream.write(text)
+        stream.flush()
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationResponse:
+    """One step of `stream_generate`.
+
+    text: what can be shown now; empty while a character or a stop string may be under way.
+    token: the new token's id.
+    prompt_tokens, prompt_tps: length of the prompt, and tokens of it read per second.
+    generation_tokens, generation_tps: new tokens so far, and how many a second.
+    finish_reason: None; with the last response "stop" or "length".
+    """
+
+    text: str
+    token: int
+    prompt_tokens: int
+    prompt_tps: float
+    generation_tokens: int
+    generation_tps: float
+    finish_reason: str | None
+
+
+def stream_generate(
+    model: Any, tokenizer: Any, prompt: str | Sequence[int] | np.ndarray, **options: Any
+) -> Iterator[GenerationResponse]:
+    """Yields a response for every token that the model adds to a prompt.
+
+    The joined `text` of the responses is the continuation, without a stop string or end token.
+
+    Args:
+        model: a language model such as `GPT2LMHeadModel`.
+        tokenizer: its `pymodel.text.Tokenizer`.
+        prompt: text, or token ids.
+        options: those of `GenerationOptions`.
+
+    Raises: ConfigError for an option; PymodelError for a prompt that is empty or too long.
+    """
+    chosen = options_of(options)
+    if chosen.num_return_sequences != 1:
+        raise ConfigError("num_return_sequences must be 1 to stream, got " + str(chosen.num_return_sequences))
+    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+    decoding = Decoding(model, prompts_of([ids], None, model.config.vocab_size), chosen)
+    return _responses(decoding, TextPieces(tokenizer, chosen.stops))
+
+
+def _responses(decoding: Decoding, pieces: TextPieces) -> Iterator[GenerationResponse]:
+    prompt_tokens = len(decoding.tokens[0])
+    started = time.perf_counter()
+    prompt_seconds = 0.0
+    for count, (token,) in enumerate(decoding, start=1):
+        now = time.perf_counter()
+        if count == 1:
+            prompt_seconds, started = now - started, now
+        text = pieces.push(int(token))
+        if pieces.stopped:
+            decoding.finish(0, "stop")
+        reason = decoding.finish_reasons[0]
+        yield GenerationResponse(
+            text=text if reason is None else text + pieces.finish(),
+            token=int(token),
+            prompt_tokens=prompt_tokens,
+            prompt_tps=prompt_tokens / max(prompt_seconds, 1e-9),
+            generation_tokens=count,
+            # The first token is the work of the prompt.
+            generation_tps=(count - 1) / max(now - started, 1e-9) if count > 1 else 0.0,
+            finish_reason=reason,
+        )
+
+
+def options_of(values: dict[str, Any]) -> GenerationOptions:
+    """Options from keyword arguments; ConfigError for one that does not exist."""
+    known = [field.name for field in dataclasses.fields(GenerationOptions)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"generate has no option {name!r}; it has {', '.join(known)}")
+    return GenerationOptions(**values)
