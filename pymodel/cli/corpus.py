@@ -1,4 +1,4 @@
-"""From what the user names as data to token files, each stage kept on disk and used again when it still fits."""
+"""From what the user names as data to token files; each stage is kept and used again while it fits."""
 
 from __future__ import annotations
 
@@ -66,14 +66,12 @@ def prepare_text(
         split = _split(corpus, held_out_fraction, bar.start("reading", corpus.size))
         train: Corpus | Part = split.train if split else corpus
         size = split.train.text_bytes if split else corpus.size
-        tokenizer = (
-            Tokenizer.from_pretrained(tokenizer_folder)
-            if tokenizer_folder
-            else _tokenizer(train, folder, vocab_size, bar.start("learning tokens", min(size, _TOKENIZER_BYTES)))
-        )
-        train_file = tokenize_corpus(
-            train, tokenizer, folder / "train.tokens", bar.start("tokenizing", size)
-        )
+        if tokenizer_folder:
+            tokenizer = Tokenizer.from_pretrained(tokenizer_folder)
+        else:
+            progress = bar.start("learning tokens", min(size, _TOKENIZER_BYTES))
+            tokenizer = _tokenizer(train, folder, vocab_size, progress)
+        train_file = tokenize_corpus(train, tokenizer, folder / "train.tokens", bar.start("tokenizing", size))
         if split is None:
             return PreparedText(tokenizer, train_file, None, None)
         progress = bar.start("tokenizing held-out", split.held_out.text_bytes)

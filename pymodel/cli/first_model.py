@@ -56,7 +56,9 @@ def quickstart(options: QuickstartOptions) -> None:
             ),
         )
     except TrainingInterrupted as interrupt:
-        message = f"stopped by {interrupt.signal_name} after step {interrupt.step}; run it again to start anew"
+        message = (
+            f"stopped by {interrupt.signal_name} after step {interrupt.step}; run it again to start anew"
+        )
         raise CommandStopped(message, interrupt.signal_number) from None
     show_sample(out, "after training", result.model, result.text.tokenizer, _PROMPT, options.seed)
     _tell_quality(out, result)
@@ -71,7 +73,8 @@ def _tell_quality(out: Console, result: PretrainResult) -> None:
     model = result.evaluation["eval_bits_per_byte"]
     verdict = "fewer" if model < packed else "more"
     out.print(
-        f"\n{part.document_count} files held out, {part.text_bytes / 1e3:,.0f} kB. Bits needed for each byte:\n"
+        f"\n{part.document_count} files held out, {part.text_bytes / 1e3:,.0f} kB. "
+        "Bits needed for each byte:\n"
         f"  this model  {model:.3f}   (loss {result.evaluation['eval_loss']:.3f} nats per token)\n"
         f"  gzip -9     {packed:.3f}\n"
         f"The model needs {abs(1 - model / packed):.0%} {verdict} than gzip.",

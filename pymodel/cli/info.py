@@ -44,13 +44,17 @@ def run(words: Sequence[str]) -> None:
 
 def rows() -> list[tuple[str, str]]:
     """What the table says, as (name, value)."""
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
     forced = os.environ.get("PYMODEL_CPU_ISA")
     why = f"forced by PYMODEL_CPU_ISA; {_core.detected_isa()} detected" if forced else "the best detected"
     return [
         ("pymodel", f"{pymodel.__version__} in {os.path.dirname(pymodel.__file__)}"),
         ("instruction set", f"{_core.isa()} ({why})"),
         ("processor", f"{_processor()}, {len(os.sched_getaffinity(0))} cores for this process"),
-        ("threads", f"{pymodel.get_num_threads()} (OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')})"),
+        (
+            "threads",
+            f"{pymodel.get_num_threads()} (OMP_NUM_THREADS: {threads})",
+        ),
         ("memory", _memory()),
         ("GPU", _gpu()),
         ("build", _core.build_options()),

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
     except MemoryError as problem:
-        return _complain(f"not enough memory ({_text(problem)}); lower --batch-size, --seq-len or the model's size")
+        return _complain(
+            f"not enough memory ({_text(problem)}); lower --batch-size, --seq-len or the model's size"
+        )
     except (PymodelError, OSError) as problem:
         return _complain(_text(problem))
 

@@ -63,9 +63,9 @@ class PretrainOptions:
     """Batches in a step: the effect of a larger batch without its memory."""
     learning_rate: float = 1e-3
     """Highest learning rate. Larger models want less: 6e-4 for 124M weights, 1e-4 to go on with a model."""
-    lr_scheduler_type: Literal[
-        "linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt"
-    ] = "cosine"
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt"] = (
+        "cosine"
+    )
     """How the learning rate falls after the warm-up."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises from 0; 0 takes warmup-ratio."""

@@ -63,9 +63,10 @@ def pretrain(options: PretrainOptions) -> None:
         raise CommandStopped(message, interrupt.signal_number) from None
     loss = result.evaluation.get("eval_loss")
     if loss is not None:
+        perplexity, bits = (result.evaluation[f"eval_{name}"] for name in ("perplexity", "bits_per_byte"))
         out.print(
-            f"held-out loss {loss:.4f} nats per token (perplexity {result.evaluation['eval_perplexity']:.2f}), "
-            f"{result.evaluation['eval_bits_per_byte']:.3f} bits per byte",
+            f"held-out loss {loss:.4f} nats per token (perplexity {perplexity:.2f}), "
+            f"{bits:.3f} bits per byte",
             highlight=False,
         )
     show_sample(out, "sample", result.model, result.text.tokenizer, options.prompt, options.seed)
@@ -133,7 +134,7 @@ def _model(options: PretrainOptions, tokenizer: Tokenizer, device: str) -> GPT2L
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    return GPT2LMHeadModel(config).to(options.dtype).to(device)
+    return GPT2LMHeadModel(config, options.dtype, device)
 
 
 def _model_to_go_on_with(
@@ -149,7 +150,8 @@ def _model_to_go_on_with(
             )
     if options.seq_len > config.n_positions:
         raise ConfigError(
-            f"--seq-len: the model in {folder} reads at most {config.n_positions} tokens, got {options.seq_len}"
+            f"--seq-len: the model in {folder} reads at most {config.n_positions} tokens, "
+            f"got {options.seq_len}"
         )
     if tokenizer.vocab_size > config.vocab_size:
         raise ConfigError(

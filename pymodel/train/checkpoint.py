@@ -33,9 +33,9 @@ def latest_checkpoint(output_dir: str | os.PathLike[str]) -> Path | None:
     return found[-1][1] if found else None
 
 
-def choose_checkpoint(output_dir: str | os.PathLike[str], resume: bool | str | os.PathLike[str] | None) -> (
-    Path | None
-):
+def choose_checkpoint(
+    output_dir: str | os.PathLike[str], resume: bool | str | os.PathLike[str] | None
+) -> Path | None:
     """The checkpoint that a run starts from.
 
     Args:
@@ -56,7 +56,7 @@ def choose_checkpoint(output_dir: str | os.PathLike[str], resume: bool | str | o
     folder = Path(resume)
     if not (folder / STATE_FILE).is_file():
         reason = f"no {STATE_FILE} in it" if folder.is_dir() else "no such folder"
-        raise CheckpointError(f"{folder}: {reason}; name a checkpoint-N folder, or resume with \"auto\"")
+        raise CheckpointError(f'{folder}: {reason}; name a checkpoint-N folder, or resume with "auto"')
     return folder
 
 

@@ -20,7 +20,7 @@ LossOfBatch = Callable[[Module, Mapping[str, Any]], Tensor]
 
 
 def count_targets(batch: Mapping[str, Any]) -> int:
-    """Tokens of a batch that a causal language model is to predict: labels from the second on, without -100."""
+    """Tokens of a batch that a causal model is to predict: labels from the second on that are not -100."""
     labels = np.asarray(batch["labels"])
     return int(np.count_nonzero(labels[..., 1:] != IGNORED_LABEL))
 

@@ -108,7 +108,7 @@ class ExampleBatches:
     def _order(self) -> np.ndarray[Any, Any]:
         if not self.shuffle:
             return np.arange(len(self._examples))
-        # Raw Philox output and a stable sort: what NumPy's Generator methods draw may change between versions.
+        # Raw Philox output and a stable sort: NumPy may change what its Generator methods draw.
         philox = np.random.Philox(key=np.array([self.seed, self._epoch], np.uint64))
         return np.argsort(philox.random_raw(len(self._examples)), kind="stable")
 

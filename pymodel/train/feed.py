@@ -109,9 +109,7 @@ class TrainingFeed:
             )
 
 
-def evaluation_batches(
-    dataset: Any, batch_size: int, pad_token_id: int = 0
-) -> Iterable[Mapping[str, Any]]:
+def evaluation_batches(dataset: Any, batch_size: int, pad_token_id: int = 0) -> Iterable[Mapping[str, Any]]:
     """Each batch of an evaluation dataset once: a list, a function giving an iterator, or examples."""
     if callable(dataset):
         return dataset()

@@ -67,8 +67,8 @@ class MetricsFile(TrainerCallback):
                 stream.write(_line(context["logs"]))
         except OSError as problem:
             raise TrainingError(
-                f"{self._path}: cannot be written ({problem.strerror or problem}); free some space and resume from "
-                "the latest checkpoint"
+                f"{self._path}: cannot be written ({problem.strerror or problem}); free some space and "
+                "resume from the latest checkpoint"
             ) from problem
 
 

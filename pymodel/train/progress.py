@@ -1,4 +1,4 @@
-"""What a run looks like on the terminal: a bar with loss, speed and time left, or plain lines in a log file."""
+"""What a run looks like on the terminal: a bar with loss, speed and time left, or plain lines."""
 
 from __future__ import annotations
 

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pymodel import random
+from pymodel.autograd import no_grad
 from pymodel.errors import CheckpointError, ConfigError
+from pymodel.models.checkpoint import WEIGHTS_FILE, WeightFiles, write_safetensors
 from pymodel.nn import Module
 from pymodel.optim import Optimizer
+from pymodel.tensor import from_numpy
+from pymodel.text import atomic_file
 from pymodel.train.arguments import TrainingArguments
 from pymodel.train.checkpoint import (
     STATE_FILE,
@@ -25,7 +29,6 @@ from pymodel.train.feed import TrainingFeed
 from pymodel.train.state import TrainerState
 from pymodel.train.tensor_file import load_state, save_state
 
-MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 SCHEDULER_FILE = "scheduler.json"
 RANDOM_FILE = "rng_state.json"
@@ -57,7 +60,7 @@ def save_snapshot(parts: RunParts, state: TrainerState, args: TrainingArguments)
         write_json(folder / RANDOM_FILE, random.get_rng_state())
         write_json(folder / DATA_FILE, parts.feed.state_dict())
         write_json(folder / ARGUMENTS_FILE, args.to_dict())
-        (folder / STATE_FILE).write_text(state.to_json(), encoding="utf-8")
+        write_json(folder / STATE_FILE, state.to_dict())
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
@@ -67,9 +70,9 @@ def load_snapshot(folder: Path, parts: RunParts) -> TrainerState:
     Raises:
         CheckpointError: a file is missing or damaged, or belongs to another model, optimizer or data.
     """
-    state = TrainerState.from_json(_read_text(folder / STATE_FILE), folder / STATE_FILE)
-    with _fitting(folder / MODEL_FILE):
-        parts.model.load_state_dict(_model_state(parts.model, folder))
+    state = TrainerState.from_dict(read_json(folder / STATE_FILE), folder / STATE_FILE)
+    with _fitting(folder / WEIGHTS_FILE):
+        _load_model(parts.model, folder)
     with _fitting(folder / OPTIMIZER_FILE):
         parts.optimizer.load_state_dict(load_state(folder / OPTIMIZER_FILE))
     with _fitting(folder / SCHEDULER_FILE):
@@ -87,7 +90,9 @@ def save_model(model: Module, processing_class: Any, folder: Path) -> None:
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(folder)
     else:
-        save_state(model.state_dict(), folder / MODEL_FILE)
+        distinct = {parameter.data_ptr(): (name, parameter) for name, parameter in model.state_dict().items()}
+        with atomic_file(folder / WEIGHTS_FILE, CheckpointError) as stream:
+            write_safetensors(stream, {name: p.numpy() for name, p in distinct.values()}, {"format": "pt"})
     if processing_class is not None:
         processing_class.save_pretrained(folder)
 
@@ -103,14 +108,34 @@ def clear_folder(output_dir: str, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConfigError(
-            f"{output_dir}: holds {found[-1][1].name} of an earlier run; resume it (resume \"auto\"), overwrite "
-            "it, or choose another folder"
+            f"{output_dir}: holds {found[-1][1].name} of an earlier run; go on from it (resume auto), "
+            "delete it (overwrite), or choose another folder"
         )
     remove_checkpoints(output_dir)
 
 
-def _model_state(folder: Path, model: Module) -> Any:
-    TODO
+def _load_model(model: Module, folder: Path) -> None:
+    """Copies the weights of a checkpoint into the model that is there."""
+    files = WeightFiles(folder)
+    state = model.state_dict()
+    filled = set()  # addresses: tied weights have several names and are stored under one
+    for name, parameter in state.items():
+        if name not in files:
+            continue
+        stored = from_numpy(files.read(name))
+        if (stored.shape, stored.dtype) != (parameter.shape, parameter.dtype):
+            raise ValueError(
+                f"{name} is {stored.dtype} {stored.shape}, the model has {parameter.dtype} {parameter.shape}"
+            )
+        with no_grad():
+            parameter.copy_(stored)
+        filled.add(parameter.data_ptr())
+    missing = [name for name, parameter in state.items() if parameter.data_ptr() not in filled]
+    unknown = [name for name in files if name not in state]
+    if missing or unknown:
+        raise ValueError(
+            f"missing {', '.join(missing[:3]) or 'none'}, unknown {', '.join(unknown[:3]) or 'none'}"
+        )
 
 
 @contextlib.contextmanager

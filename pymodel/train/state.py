@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -37,25 +36,21 @@ class TrainerState:
     window_steps: int = 0
     log_history: list[dict[str, Any]] = field(default_factory=list)
 
-    def to_json(self) -> str:
-        """The text of trainer_state.json; floats come back to the same bits."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+    def to_dict(self) -> dict[str, Any]:
+        """The content of trainer_state.json; floats come back to the same bits."""
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> TrainerState:
-        """Reads what `to_json` wrote.
+    def from_dict(cls, values: Any, path: Path) -> TrainerState:
+        """Takes what `to_dict` gave.
 
         Raises:
-            CheckpointError: the text is damaged; `path` is named in the message.
+            CheckpointError: values are of another form; `path` is named in the message.
         """
         known = {item.name for item in fields(cls)}
-        try:
-            values = json.loads(text)
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except (ValueError, AttributeError) as problem:
-            raise CheckpointError(
-                f"{path}: the trainer state is damaged ({problem}); resume from an earlier checkpoint"
-            ) from problem
+        if not isinstance(values, dict) or not isinstance(values.get("global_step"), int):
+            raise CheckpointError(f"{path}: no state of a trainer; resume from an earlier checkpoint")
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 @dataclass

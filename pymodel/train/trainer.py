@@ -224,8 +224,8 @@ class Trainer:
         if state.skipped_in_a_row >= self.args.max_skipped_steps:
             what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
             raise TrainingError(
-                f"step {state.global_step + 1}: the {what}, and so were the {state.skipped_in_a_row - 1} "
-                "steps before; lower learning_rate, raise warmup_steps or check that the labels are not all -100"
+                f"step {state.global_step + 1}: the {what}, in {state.skipped_in_a_row} steps in a row; "
+                "lower learning_rate, raise warmup_steps, or check that the labels are not all -100"
             )
 
     def _plan(self) -> None:
