@@ -63,18 +63,18 @@ def prepare_text(
     if skipped:
         console.print(f"left out {len(skipped)} binary file(s), the first {skipped[0]}", highlight=False)
     with _bar(console) as bar:
-        split = _split(corpus, held_out_fraction, bar.start("reading", corpus.size))
+        split = _split(corpus, held_out_fraction, bar.begin("reading", corpus.size))
         train: Corpus | Part = split.train if split else corpus
         size = split.train.text_bytes if split else corpus.size
         if tokenizer_folder:
             tokenizer = Tokenizer.from_pretrained(tokenizer_folder)
         else:
-            progress = bar.start("learning tokens", min(size, _TOKENIZER_BYTES))
+            progress = bar.begin("learning tokens", min(size, _TOKENIZER_BYTES))
             tokenizer = _tokenizer(train, folder, vocab_size, progress)
-        train_file = tokenize_corpus(train, tokenizer, folder / "train.tokens", bar.start("tokenizing", size))
+        train_file = tokenize_corpus(train, tokenizer, folder / "train.tokens", bar.begin("tokenizing", size))
         if split is None:
             return PreparedText(tokenizer, train_file, None, None)
-        progress = bar.start("tokenizing held-out", split.held_out.text_bytes)
+        progress = bar.begin("tokenizing held-out", split.held_out.text_bytes)
         held_out = tokenize_corpus(split.held_out, tokenizer, folder / "held_out.tokens", progress)
     return PreparedText(tokenizer, train_file, held_out, split.held_out)
 
@@ -115,7 +115,7 @@ def _first_texts(documents: Corpus | Part, progress: Callable[[int], None]) -> I
 class _Stages(Progress):
     """A progress bar for one stage after the other."""
 
-    def start(self, name: str, total: int) -> Callable[[int], None]:
+    def begin(self, name: str, total: int) -> Callable[[int], None]:
         """Begins a stage of `total` bytes; the result is called with the bytes done so far."""
         for task in self.tasks:
             self.update(task.id, completed=task.total)

@@ -158,8 +158,8 @@ def _model_to_go_on_with(
             f"--tokenizer: has {tokenizer.vocab_size} tokens, the model in {folder} has {config.vocab_size}; "
             "leave it out to use the model's own"
         )
-    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = options.dropout
-    return GPT2LMHeadModel.from_pretrained(folder, config=config, dtype=options.dtype, device=device)
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), options.dropout)
+    return GPT2LMHeadModel.from_pretrained(folder, options.dtype, device, **dropout)
 
 
 def _trainer(options: PretrainOptions, model: GPT2LMHeadModel, text: PreparedText) -> Trainer:
@@ -192,10 +192,11 @@ def _trainer(options: PretrainOptions, model: GPT2LMHeadModel, text: PreparedTex
         model,
         args,
         train_dataset=LanguageModelBatches(text.train, options.batch_size, options.seq_len, options.seed),
-        eval_dataset=held_out
-        and functools.partial(evaluation_windows, held_out, options.batch_size, options.seq_len),
+        eval_dataset=None
+        if held_out is None
+        else functools.partial(evaluation_windows, held_out, options.batch_size, options.seq_len),
         processing_class=text.tokenizer,
-        eval_text_bytes=held_out and held_out.header.text_bytes,
+        eval_text_bytes=None if held_out is None else held_out.header.text_bytes,
     )
 
 

@@ -90,8 +90,6 @@ class TrainingArguments:
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.eval_steps is None:
-            self.eval_steps = self.logging_steps
 
     def _check_counts(self) -> None:
         least = {
@@ -112,10 +110,11 @@ class TrainingArguments:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
                 raise ConfigError(f"{name}: expected a whole number of {minimum} or more, got {value!r}")
-        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, int) or self.max_steps < -1:
+        steps: Any = self.max_steps
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < -1:
             raise ConfigError(
                 f"max_steps: expected a whole number of 0 or more, or -1 to go by num_train_epochs, got "
-                f"{self.max_steps!r}"
+                f"{steps!r}"
             )
 
     def _check_numbers(self) -> None:

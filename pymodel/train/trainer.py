@@ -235,7 +235,8 @@ class Trainer:
         self.control.should_log = (
             step % args.logging_steps == 0 or last or (step == 1 and args.logging_first_step)
         )
-        self.control.should_evaluate = args.eval_strategy == "steps" and (step % args.eval_steps == 0 or last)
+        eval_steps = args.eval_steps or args.logging_steps
+        self.control.should_evaluate = args.eval_strategy == "steps" and (step % eval_steps == 0 or last)
         self.control.should_save = args.save_strategy == "steps" and (step % args.save_steps == 0 or last)
 
     def _log_and_evaluate(self) -> None:

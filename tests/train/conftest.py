@@ -12,7 +12,7 @@ from pymodel.train import Trainer, TrainingArguments
 
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
-    """Builds a trainer over the tiny model; keywords go to `TrainingArguments` or, by name, to the trainer."""
+    """Builds a trainer over the tiny model; keywords go to `TrainingArguments` or to the trainer."""
     own = ("train_dataset", "eval_dataset", "callbacks", "optimizers", "processing_class", "eval_text_bytes")
 
     def make(model: Any = None, **options: Any) -> Trainer:

@@ -68,7 +68,9 @@ def test_trainer_clips_to_the_global_norm(make_trainer: MakeTrainer) -> None:
     free = make_trainer(tiny_model(dropout=0.0), max_steps=1, max_grad_norm=0.0)
     unclipped = gradients(free)
     norm = free.state.log_history[0]["grad_norm"]
-    assert norm == pytest.approx(math.sqrt(sum(float((g.astype(float) ** 2).sum()) for g in unclipped.values())))
+    assert norm == pytest.approx(
+        math.sqrt(sum(float((g.astype(float) ** 2).sum()) for g in unclipped.values()))
+    )
     clipped = gradients(make_trainer(tiny_model(dropout=0.0), max_steps=1, max_grad_norm=norm / 4))
     for name in unclipped:
         np.testing.assert_allclose(clipped[name], unclipped[name] / 4, rtol=1e-4, err_msg=name)
@@ -108,7 +110,9 @@ def test_trainer_skips_steps_that_are_not_finite(make_trainer: MakeTrainer) -> N
 
 def test_trainer_stops_when_the_run_has_diverged(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(max_steps=9, max_skipped_steps=3, callbacks=[Poison(set(range(4, 10)))])
-    with pytest.raises(TrainingError, match=r"step 6: the loss is nan, in 3 steps in a row; lower learning_rate"):
+    with pytest.raises(
+        TrainingError, match=r"step 6: the loss is nan, in 3 steps in a row; lower learning_rate"
+    ):
         trainer.train()
 
 
@@ -191,7 +195,10 @@ def test_trainer_takes_examples(make_trainer: MakeTrainer) -> None:
     ids = tokens()
     examples = [{"input_ids": ids[start : start + 3 + start % 6].tolist()} for start in range(0, 60, 6)]
     trainer = make_trainer(
-        train_dataset=examples, eval_dataset=examples, per_device_train_batch_size=4, max_steps=-1,
+        train_dataset=examples,
+        eval_dataset=examples,
+        per_device_train_batch_size=4,
+        max_steps=-1,
         num_train_epochs=1,
     )
     result = trainer.train()
@@ -285,7 +292,9 @@ def test_trainer_warm_steps_map_no_memory(make_trainer: MakeTrainer) -> None:
         ({"eval_strategy": "steps"}, "eval_strategy: expected an eval_dataset"),
     ],
 )
-def test_trainer_bad_setup_is_an_error(make_trainer: MakeTrainer, options: dict[str, Any], message: str) -> None:
+def test_trainer_bad_setup_is_an_error(
+    make_trainer: MakeTrainer, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         make_trainer(**options).train()
 
@@ -295,7 +304,7 @@ def test_trainer_bad_datasets_are_errors(make_trainer: MakeTrainer) -> None:
         make_trainer(train_dataset=[]).train()
     with pytest.raises(ConfigError, match="eval_dataset: expected batches to evaluate on, got none"):
         make_trainer().evaluate()
-    with pytest.raises(ConfigError, match="eval_dataset: .* got an iterator"):
+    with pytest.raises(ConfigError, match=r"eval_dataset: .* got an iterator"):
         make_trainer(eval_dataset=iter([])).evaluate()
     with pytest.raises(DataError, match="eval_dataset: expected target tokens, got none"):
         make_trainer(eval_dataset=[]).evaluate()
