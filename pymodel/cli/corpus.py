@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pymodel.cli.output import say
 from pymodel.data import Corpus, Part, Split, TokenFile, split_documents, tokenize_corpus
 from pymodel.errors import CheckpointError
 from pymodel.text import Tokenizer, atomic_file
@@ -61,7 +62,7 @@ def prepare_text(
     skipped: list[Path] = []
     corpus = Corpus(list(sources), lambda path, reason: skipped.append(path))
     if skipped:
-        console.print(f"left out {len(skipped)} binary file(s), the first {skipped[0]}", highlight=False)
+        say(console, f"left out {len(skipped)} binary file(s), the first {skipped[0]}")
     with _bar(console) as bar:
         split = _split(corpus, held_out_fraction, bar.begin("reading", corpus.size))
         train: Corpus | Part = split.train if split else corpus
@@ -117,6 +118,8 @@ class _Stages(Progress):
 
     def begin(self, name: str, total: int) -> Callable[[int], None]:
         """Begins a stage of `total` bytes; the result is called with the bytes done so far."""
+        if not self.console.is_terminal:
+            say(self.console, f"{name} ({total / 1e6:.1f} MB)")
         for task in self.tasks:
             self.update(task.id, completed=task.total)
         task_id = self.add_task(name, total=total)

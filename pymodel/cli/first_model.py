@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from pymodel.cli.options import shown_path
+from pymodel.cli.output import say
 from pymodel.cli.pretrain import PretrainOptions
 from pymodel.cli.pretraining import PretrainResult, run_training, show_sample
 from pymodel.cli.quickstart import QuickstartOptions
@@ -42,10 +43,10 @@ def quickstart(options: QuickstartOptions) -> None:
         device="cpu",
     )
     out, progress = Console(), Console(stderr=True)
-    out.print(
+    say(
+        out,
         f"Training a small GPT on the source of Python's standard library: {steps} steps, about "
         f"{max(1, round(steps / _STEPS_PER_SECOND / 60))} min on 2 cores.",
-        highlight=False,
     )
     try:
         result = run_training(
@@ -72,23 +73,22 @@ def _tell_quality(out: Console, result: PretrainResult) -> None:
     packed = gzip_bits_per_byte(document.text for document in part)
     model = result.evaluation["eval_bits_per_byte"]
     verdict = "fewer" if model < packed else "more"
-    out.print(
+    say(
+        out,
         f"\n{part.document_count} files held out, {part.text_bytes / 1e3:,.0f} kB. "
         "Bits needed for each byte:\n"
         f"  this model  {model:.3f}   (loss {result.evaluation['eval_loss']:.3f} nats per token)\n"
         f"  gzip -9     {packed:.3f}\n"
         f"The model needs {abs(1 - model / packed):.0%} {verdict} than gzip.",
-        highlight=False,
     )
 
 
 def _tell_what_next(out: Console, folder: str) -> None:
     shown = shown_path(folder)
-    out.print(
+    say(
+        out,
         f"\nThe model is in {shown}/, its losses in {shown}/metrics.jsonl and {shown}/loss.png. Try next:\n"
         f'  pymodel generate --model {shown} --prompt "import " --max-new-tokens 200\n'
         f"  pymodel pretrain --data YOUR_TEXT --out mymodel --max-steps 2000\n"
         f"  pymodel info",
-        highlight=False,
-        markup=False,
     )

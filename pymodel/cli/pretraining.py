@@ -14,6 +14,7 @@ import pymodel
 from pymodel.cli.corpus import PreparedText, prepare_text
 from pymodel.cli.devices import choose_device
 from pymodel.cli.options import shown_path
+from pymodel.cli.output import say
 from pymodel.cli.pretrain import PretrainOptions
 from pymodel.cli.sampling import sample_text
 from pymodel.cli.stopped import CommandStopped
@@ -64,13 +65,13 @@ def pretrain(options: PretrainOptions) -> None:
     loss = result.evaluation.get("eval_loss")
     if loss is not None:
         perplexity, bits = (result.evaluation[f"eval_{name}"] for name in ("perplexity", "bits_per_byte"))
-        out.print(
+        say(
+            out,
             f"held-out loss {loss:.4f} nats per token (perplexity {perplexity:.2f}), "
             f"{bits:.3f} bits per byte",
-            highlight=False,
         )
     show_sample(out, "sample", result.model, result.text.tokenizer, options.prompt, options.seed)
-    out.print(f"\nmodel in {shown_path(options.out)}", highlight=False, markup=False)
+    say(out, f"\nmodel in {shown_path(options.out)}")
 
 
 def run_training(
@@ -98,7 +99,7 @@ def run_training(
     )
     pymodel.manual_seed(options.seed)
     model = _model(options, text.tokenizer, device)
-    console.print(_summary(model, text), highlight=False)
+    say(console, _summary(model, text))
     if before is not None:
         before(model, text)
     trainer = _trainer(options, model, text)
@@ -115,7 +116,7 @@ def show_sample(
     """Prints what a model writes, under a rule."""
     console.rule(name, style="dim")
     text = sample_text(model, tokenizer, prompt, _SAMPLE_TOKENS, seed)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(console, text)
     console.rule(style="dim")
 
 
@@ -214,4 +215,4 @@ def _plot(out: Path, console: Console) -> None:
     try:
         plot_losses(read_metrics(out / METRICS_FILE), out / PLOT_FILE)
     except ConfigError as hint:  # the picture is an extra: a model without it is still a model
-        console.print(f"no {PLOT_FILE}: {hint}", highlight=False, markup=False)
+        say(console, f"no {PLOT_FILE}: {hint}")
