@@ -59,6 +59,6 @@ def run(words: Sequence[str]) -> None:
     """Runs the command."""
     options = parse(GenerateOptions, "generate", DESCRIPTION, words)
     # Only now, so that --help answers at once.
-    from pymodel.cli.writing import write
+    from pymodel.cli.run_generate import write
 
     write(options)

@@ -109,6 +109,6 @@ def run(words: Sequence[str]) -> None:
     """Runs the command."""
     options = parse(PretrainOptions, "pretrain", DESCRIPTION, words)
     # Only now, so that --help answers at once.
-    from pymodel.cli.pretraining import pretrain
+    from pymodel.cli.run_pretrain import pretrain
 
     pretrain(options)

@@ -39,6 +39,6 @@ def run(words: Sequence[str]) -> None:
     """Runs the command."""
     options = parse(QuickstartOptions, "quickstart", DESCRIPTION, words)
     # Only now, so that --help answers at once.
-    from pymodel.cli.first_model import quickstart
+    from pymodel.cli.run_quickstart import quickstart
 
     quickstart(options)

@@ -181,7 +181,7 @@ def test_generate_writes_text(straight: Path) -> None:
         ("vocab", "vocab_size: expected at least 257"),
         ("heads", "n_head must divide n_embd"),
         ("held-out", "fraction: expected a number between 0 and 1"),
-        ("steps", "max_steps: expected a whole number"),
+        ("steps", "--max-steps: expected 0 or more, got -3"),
         ("unwritable", "cannot be written|Permission denied|Not a directory|File exists"),
         ("again", "holds checkpoint-8 of an earlier run"),
         ("resume", "no such folder"),

@@ -7,8 +7,8 @@ from rich.console import Console
 from pymodel.cli.options import shown_path
 from pymodel.cli.output import say
 from pymodel.cli.pretrain import PretrainOptions
-from pymodel.cli.pretraining import PretrainResult, run_training, show_sample
 from pymodel.cli.quickstart import QuickstartOptions
+from pymodel.cli.run_pretrain import PretrainResult, run_training, show_sample
 from pymodel.cli.stopped import CommandStopped
 from pymodel.data import STANDARD_LIBRARY, gzip_bits_per_byte
 from pymodel.errors import ConfigError

@@ -88,6 +88,10 @@ def run_training(
     """
     out = Path(options.out)
     device = choose_device(options.device)
+    # What cannot be should show now, not after an hour of tokenizing.
+    args = _arguments(options)
+    if not options.init_from:
+        _config(options, options.vocab_size)
     out.mkdir(parents=True, exist_ok=True)
     text = prepare_text(
         options.data,
@@ -102,7 +106,7 @@ def run_training(
     say(console, _summary(model, text))
     if before is not None:
         before(model, text)
-    trainer = _trainer(options, model, text)
+    trainer = _trainer(options, args, model, text)
     trainer.train(resume_from_checkpoint=None if options.resume == "no" else options.resume)
     trainer.save_model()
     _plot(out, console)
@@ -120,11 +124,9 @@ def show_sample(
     console.rule(style="dim")
 
 
-def _model(options: PretrainOptions, tokenizer: Tokenizer, device: str) -> GPT2LMHeadModel:
-    if options.init_from:
-        return _model_to_go_on_with(options, options.init_from, tokenizer, device)
-    config = GPT2Config(
-        vocab_size=tokenizer.vocab_size,
+def _config(options: PretrainOptions, vocab_size: int, **tokens: int | None) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=vocab_size,
         n_positions=options.seq_len,
         n_embd=options.n_embd,
         n_layer=options.n_layer,
@@ -132,10 +134,15 @@ def _model(options: PretrainOptions, tokenizer: Tokenizer, device: str) -> GPT2L
         resid_pdrop=options.dropout,
         embd_pdrop=options.dropout,
         attn_pdrop=options.dropout,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        **tokens,
     )
-    return GPT2LMHeadModel(config, options.dtype, device)
+
+
+def _model(options: PretrainOptions, tokenizer: Tokenizer, device: str) -> GPT2LMHeadModel:
+    if options.init_from:
+        return _model_to_go_on_with(options, options.init_from, tokenizer, device)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return GPT2LMHeadModel(_config(options, tokenizer.vocab_size, **ends), options.dtype, device)
 
 
 def _model_to_go_on_with(
@@ -163,9 +170,10 @@ def _model_to_go_on_with(
     return GPT2LMHeadModel.from_pretrained(folder, options.dtype, device, **dropout)
 
 
-def _trainer(options: PretrainOptions, model: GPT2LMHeadModel, text: PreparedText) -> Trainer:
-    held_out = text.held_out
-    args = TrainingArguments(
+def _arguments(options: PretrainOptions) -> TrainingArguments:
+    if options.max_steps < 0:
+        raise ConfigError(f"--max-steps: expected 0 or more, got {options.max_steps}")
+    return TrainingArguments(
         output_dir=options.out,
         overwrite_output_dir=options.overwrite,
         max_steps=options.max_steps,
@@ -181,14 +189,20 @@ def _trainer(options: PretrainOptions, model: GPT2LMHeadModel, text: PreparedTex
         adam_beta2=options.adam_beta2,
         max_grad_norm=options.max_grad_norm,
         logging_steps=options.logging_steps,
-        eval_strategy="no" if held_out is None else "steps",
+        eval_strategy="steps" if options.held_out else "no",
         # The last step is evaluated whatever this says.
-        eval_steps=options.eval_steps or max(1, options.max_steps),
+        eval_steps=max(1, options.max_steps) if options.eval_steps is None else options.eval_steps,
         save_strategy="steps" if options.save_steps else "no",
-        save_steps=max(1, options.save_steps),
+        save_steps=options.save_steps or 1,
         save_total_limit=options.save_total_limit,
         seed=options.seed,
     )
+
+
+def _trainer(
+    options: PretrainOptions, args: TrainingArguments, model: GPT2LMHeadModel, text: PreparedText
+) -> Trainer:
+    held_out = text.held_out
     return Trainer(
         model,
         args,
