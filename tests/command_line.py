@@ -37,7 +37,8 @@ def command(*words: object) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment for that process: this checkout, not an installed package."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100", **more}
+    # One thread: on tensors as small as here, several would only wait for each other.
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100", "OMP_NUM_THREADS": "1", **more}
 
 
 def run(*words: object, code: int = 0, given: str = "") -> Result:

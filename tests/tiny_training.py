@@ -1,14 +1,25 @@
 """A model that trains in milliseconds, and data for it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from pymodel.models import GPT2Config, GPT2LMHeadModel
 
 import pymodel as pm
 from pymodel.data import LanguageModelBatches
 
 VOCAB_SIZE = 61
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On tensors this small, threads would only wait for each other."""
+    threads = pm.get_num_threads()
+    pm.set_num_threads(1)
+    yield
+    pm.set_num_threads(threads)
 
 
 def tiny_model(seed: int = 0, dropout: float = 0.1, dtype: str = "float32") -> GPT2LMHeadModel:

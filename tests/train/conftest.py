@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_training import batches, tiny_model
+from tiny_training import batches, one_thread, tiny_model
 
 from pymodel.train import Trainer, TrainingArguments
+
+__all__ = ["make_trainer", "one_thread"]
 
 
 @pytest.fixture

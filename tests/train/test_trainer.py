@@ -37,7 +37,9 @@ def gradients(trainer: Trainer) -> dict[str, np.ndarray]:
 def test_trainer_learns(make_trainer: MakeTrainer) -> None:
     text = np.tile(np.arange(10), 50)
     dataset = LanguageModelBatches(text, 4, 9)
-    trainer = make_trainer(tiny_model(dropout=0.0), train_dataset=dataset, max_steps=60)
+    trainer = make_trainer(
+        tiny_model(dropout=0.0), train_dataset=dataset, max_steps=60, lr_scheduler_type="constant"
+    )
     result = trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history]
     assert losses[0] > 3.5
