@@ -56,19 +56,16 @@ def _words_of_file(kind: type[Any], path: Path) -> list[str]:
             near = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(types)}"
             raise ConfigError(f"{path}: unknown key {str(key)!r}; {hint}")
+        if value is None:  # `name:` with nothing behind it leaves the default
+            continue
         flag = name.replace("_", "-")
         if types[name] == "bool":
             if not isinstance(value, bool):
                 raise ConfigError(f"{path}: {key} must be true or false, got {value!r}")
             words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list) != types[name].startswith("tuple"):
-            # One value may stand for a list of one; the other way round there is a mistake.
-            if isinstance(value, list):
-                raise ConfigError(f"{path}: {key} must be a single value, got a list")
-            words.append(f"--{flag}={_word(path, key, value)}")
-        elif isinstance(value, list):
+        elif isinstance(value, list) and types[name].startswith("tuple"):
             words += [f"--{flag}", *(_word(path, key, item) for item in value)]
-        else:
+        else:  # where a list is wanted, one value stands for a list of one
             words.append(f"--{flag}={_word(path, key, value)}")
     return words
 

@@ -129,7 +129,7 @@ def test_pretrain_takes_options_from_a_file(corpus: Path, tmp_path: Path) -> Non
     config = tmp_path / "run.yaml"
     config.write_text(
         f"data: [{corpus}]\nout: {tmp_path / 'out'}\nn_layer: 1\nn-head: 2\nn_embd: 16\nseq_len: 16\n"
-        "vocab_size: 300\nmax_steps: 3\nlearning_rate: 3e-3\nheld_out: 0\noverwrite: false\nbatch_size: 2\n"
+        "vocab_size: 300\nmax_steps: 3\nlearning_rate: 3e-3\nheld_out: 0\noverwrite: false\nbatch_size: 2\neval_steps:\n"
     )
     shown = run("pretrain", "--config", config, "--max-steps", 2).stdout
     assert "held-out" not in shown
