@@ -22,3 +22,7 @@ class CheckpointError(PymodelError, ValueError):
 
 class DeviceError(PymodelError, RuntimeError):
     """A device that this build or this machine does not have."""
+
+
+class TrainingError(PymodelError, RuntimeError):
+    """A training run that cannot go on, such as one whose loss is no longer a number."""
