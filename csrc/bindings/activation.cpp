@@ -1,3 +1,5 @@
+#include "ops/activation/activation.h"
+
 #include "bindings/activation.h"
 
 #include "bindings/elementwise.h"
