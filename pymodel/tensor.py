@@ -1,11 +1,12 @@
 """The tensor: a strided array on a device, with a place on the tape.
 
-Arithmetic and shape methods are attached by `pymodel.ops`, which this module does not know.
+Arithmetic and shape methods are attached by `pymodel.ops`, which this module does not know; their
+types stand in `tensor_methods.pyi`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -27,7 +28,13 @@ _NUMPY_DTYPES: dict[str, np.dtype] = {
 _TRAVELS_AS_UINT16 = ("float16", "bfloat16")
 
 
-class Tensor:
+if TYPE_CHECKING:
+    from pymodel.tensor_methods import TensorMethods  # what pymodel.ops attaches
+else:
+    TensorMethods = object
+
+
+class Tensor(TensorMethods):
     """An n-dimensional array on a device.
 
     dtypes: float32, float16, bfloat16, int32, int64, uint8 and bool, named by strings. Views
@@ -224,29 +231,6 @@ class Tensor:
             self._hooks = [h for h in self._hooks or [] if h is not hook]
 
         return remove
-
-    if TYPE_CHECKING:  # attached by pymodel.ops.shape and pymodel.ops.indexing
-
-        @property
-        def T(self) -> Tensor: ...
-        @property
-        def mT(self) -> Tensor: ...
-        def reshape(self, *shape: int | Sequence[int]) -> Tensor: ...
-        def view(self, *shape: int | Sequence[int]) -> Tensor: ...
-        def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: ...
-        def squeeze(self, dim: int | None = None) -> Tensor: ...
-        def unsqueeze(self, dim: int) -> Tensor: ...
-        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
-        def permute(self, *dims: int | Sequence[int]) -> Tensor: ...
-        def expand(self, *shape: int | Sequence[int]) -> Tensor: ...
-        def broadcast_to(self, shape: Sequence[int]) -> Tensor: ...
-        def repeat(self, *counts: int | Sequence[int]) -> Tensor: ...
-        def split(self, sizes: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]: ...
-        def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]: ...
-        def unbind(self, dim: int = 0) -> tuple[Tensor, ...]: ...
-        def __iter__(self) -> Iterator[Tensor]: ...
-        def __getitem__(self, key: Any) -> Tensor: ...
-        def __setitem__(self, key: Any, value: Any) -> None: ...
 
 
 def dtype_of(array: np.ndarray) -> str:

@@ -17,7 +17,7 @@ LAYERS = [
     ["errors+files"],
     ["_core"],
     ["device+random"],
-    ["tensor+autograd"],
+    ["tensor+tensor_methods+autograd"],
     ["ops"],
     ["nn", "optim"],
     ["models"],

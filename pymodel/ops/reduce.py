@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from pymodel import _core
 from pymodel.autograd import is_grad_enabled, record
@@ -19,6 +18,9 @@ from pymodel.ops.elementwise import cast
 from pymodel.tensor import Tensor
 
 Dims = int | Sequence[int] | None
+
+# From the gradient d of out in the kept shape, and x and out, the gradient of x.
+_Gradient = Callable[[_core.Array, _core.Array, _core.Array], _core.Array]
 
 _binary = _core.binary
 
@@ -35,8 +37,8 @@ def _kept_shape(shape: tuple[int, ...], dims: list[int] | None) -> list[int]:
     return [1 if d in reduced else extent for d, extent in enumerate(shape)]
 
 
-def _reduce(name: str, x: Tensor, dim: Dims, keepdim: bool, gradient: Callable[..., Any] | None) -> Tensor:
-    """Reduces, and records `gradient(d, array, out)` with d and out in the kept shape."""
+def _reduce(name: str, x: Tensor, dim: Dims, keepdim: bool, gradient: _Gradient | None) -> Tensor:
+    """Reduces, and records `gradient` where there is one."""
     dims, array = _dims(dim), x._array
     out = _core.reduce(name, array, None, dims, keepdim)
     result = Tensor(out)

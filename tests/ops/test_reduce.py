@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def torch_dims(x: torch.Tensor, dim: object) -> object:
+def torch_dims(x: torch.Tensor, dim: Any) -> Any:
     """Where torch takes an empty tuple for all dimensions, ours and NumPy's reduce none."""
     return tuple(range(x.ndim)) if dim is None else dim
 
@@ -44,7 +45,7 @@ def torch_dims(x: torch.Tensor, dim: object) -> object:
 @pytest.mark.parametrize("keepdim", [False, True])
 @pytest.mark.parametrize(("shape", "dim"), CASES)
 @pytest.mark.parametrize("name", ["sum", "mean"])
-def test_reduce_sums(name: str, shape: tuple[int, ...], dim: object, keepdim: bool, dtype: str) -> None:
+def test_reduce_sums(name: str, shape: tuple[int, ...], dim: Any, keepdim: bool, dtype: str) -> None:
     if dim == ():
         check_op(lambda x: getattr(ops, name)(x, ()), lambda x: x.clone(), [normal(*shape)], dtype)
         return
@@ -59,7 +60,7 @@ def test_reduce_sums(name: str, shape: tuple[int, ...], dim: object, keepdim: bo
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("shape", "dim"), [c for c in CASES if c.values[1] != ()])
 @pytest.mark.parametrize("name", ["max", "min"])
-def test_reduce_extremes(name: str, shape: tuple[int, ...], dim: object, dtype: str) -> None:
+def test_reduce_extremes(name: str, shape: tuple[int, ...], dim: Any, dtype: str) -> None:
     if not shape:
         return
     x = np.round(4 * normal(*shape)) / 4  # with ties
@@ -72,7 +73,7 @@ def test_reduce_extremes(name: str, shape: tuple[int, ...], dim: object, dtype: 
 @pytest.mark.parametrize(
     ("shape", "dim"), [((3, 1037), 1), ((300, 37), 0), ((4, 50, 6), (0, 2)), ((50,), None)]
 )
-def test_reduce_variance(shape: tuple[int, ...], dim: object, correction: int, dtype: str) -> None:
+def test_reduce_variance(shape: tuple[int, ...], dim: Any, correction: int, dtype: str) -> None:
     check_op(
         lambda x: x.var(dim, correction, keepdim=True),
         lambda x: torch.var(x, dim=dim, correction=correction, keepdim=True),
@@ -88,7 +89,7 @@ def test_reduce_variance_about_a_large_mean() -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("dim", [0, 1, 2, (0, 1), (1, 2), (0, 2), None])
-def test_reduce_strided(dim: object, order: tuple[int, ...]) -> None:
+def test_reduce_strided(dim: Any, order: tuple[int, ...]) -> None:
     x = normal(7, 33, 50)
     array = pm.tensor(x)._array.permute(list(order)).slice(1, 1, 100, 2)
     view = x.transpose(order)[:, 1::2]
