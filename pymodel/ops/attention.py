@@ -201,7 +201,9 @@ def _lengths_array(lengths: Lengths) -> _core.Array | None:
     return tensor(lengths)._array
 
 
-def _forward(call: _core.AttentionCall, q: Tensor, v_shape: tuple[int, ...]) -> tuple[_core.Array, _core.Array]:
+def _forward(
+    call: _core.AttentionCall, q: Tensor, v_shape: tuple[int, ...]
+) -> tuple[_core.Array, _core.Array]:
     """Output and log-sum-exp."""
     batch, queries, heads = q.shape[0], q.shape[1], q.shape[-2]
     out = _core.empty([batch, queries, heads, v_shape[-1]], q.dtype, q.device)

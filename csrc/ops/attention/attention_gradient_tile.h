@@ -79,9 +79,13 @@ static void load_queries(const Args& args, const GradientScratch& s, const Query
   // and its output is that value, dP - D is exactly zero.
   for (int64_t lane = 0; lane < lanes; lane += kLanes) {
     Vec dot = zero();
-    for (int64_t j = 0; j < dv; ++j) {
-      const int64_t at = j * kTile + lane;
-      dot = fma(load(s.out_columns + at), load(s.dout_columns + at), dot);
+    for (int64_t first = 0; first < dv; first += kSumLength) {
+      Vec part = zero();
+      for (int64_t j = first; j < smaller(first + kSumLength, dv); ++j) {
+        const int64_t at = j * kTile + lane;
+        part = fma(load(s.out_columns + at), load(s.dout_columns + at), part);
+      }
+      dot = first == 0 ? part : part + dot;
     }
     store(s.row_dot + lane, dot);
   }

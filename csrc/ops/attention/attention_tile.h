@@ -21,6 +21,9 @@ constexpr int64_t kTile = kAttentionTile;
 constexpr int64_t kGroup = kProductRows;
 constexpr int64_t kGroups = kTile / kGroup;
 constexpr int64_t kLaneGroup = 16;
+// Terms that scores and dP sum before they add the sum to the others: rounding errors grow with the
+// length of a chain, and dP - D, a difference of large numbers, shows them.
+constexpr int64_t kSumLength = 16;
 
 PYMODEL_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 PYMODEL_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -203,8 +206,11 @@ PYMODEL_INLINE void product_with_keys(const TileRegion& region, const float* key
   for (int64_t group = 0; group * kGroup < region.keys; ++group) {
     const int64_t begin = region.lane_begin[group], end = region.lane_end[group];
     if (begin >= end) continue;
-    tile_product<false>(depth, end - begin, keys + group * kGroup * ld, ld, columns + begin, kTile,
-                        tile + group * kGroup * kTile + begin, kTile, false);
+    for (int64_t k = 0; k < depth; k += kSumLength) {
+      tile_product<false>(smaller(kSumLength, depth - k), end - begin,
+                          keys + group * kGroup * ld + k, ld, columns + k * kTile + begin, kTile,
+                          tile + group * kGroup * kTile + begin, kTile, k > 0);
+    }
   }
 }
 
