@@ -225,8 +225,9 @@ class Tensor:
 
         return remove
 
-    if TYPE_CHECKING:  # attached by pymodel.ops.shape and pymodel.ops.indexing
+    if TYPE_CHECKING:  # attached by pymodel.ops.shape, pymodel.ops.indexing and pymodel.ops.methods
 
+        def to(self, *targets: Any, dtype: str | None = None, device: str | None = None) -> Tensor: ...
         @property
         def T(self) -> Tensor: ...
         @property
