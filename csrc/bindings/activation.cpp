@@ -1,6 +1,7 @@
 #include "bindings/activation.h"
 
 #include "bindings/elementwise.h"
+#include "ops/activation/activation.h"
 
 namespace pymodel {
 namespace {
