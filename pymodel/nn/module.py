@@ -294,11 +294,6 @@ def _destination(target: str | None, dtype: str | None, device: str | None) -> t
 
 def _convert(value: Tensor, dtype: str | None, device: str | None) -> None:
     """Converts and moves a tensor in place, with its gradient."""
-    result = value.detach()
-    if dtype is not None and value.is_floating_point:
-        result = result.to(dtype)
-    if device is not None:
-        result = result.to(device)
-    value._array = result._array
+    value._array = value.detach().to(dtype=dtype if value.is_floating_point else None, device=device)._array
     if value.grad is not None:
         _convert(value.grad, dtype, device)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pymodel import _core
-from pymodel.optim.optimizer import Optimizer, Update, arrays
+from pymodel.optim.optimizer import Optimizer, Update
 from pymodel.tensor import zeros
 
 
@@ -58,18 +58,17 @@ class Adam(Optimizer):
                     state[name] = zeros(parameter.shape, "float32", parameter.device)
             options = (group["lr"], *group["betas"], group["eps"], group["weight_decay"])
             settings.append((*options, state["step"] + 1, self._decoupled))
-        states = [update.state for update in updates]
         _core.adamw(
-            arrays(update.parameter for update in updates),
-            arrays(update.gradient for update in updates),
-            arrays(state["exp_avg"] for state in states),
-            arrays(state["exp_avg_sq"] for state in states),
-            arrays(state.get("master") for state in states),
+            [update.parameter._array for update in updates],
+            [update.gradient._array for update in updates],
+            [update.state["exp_avg"]._array for update in updates],
+            [update.state["exp_avg_sq"]._array for update in updates],
+            [update.array("master") for update in updates],
             settings,
             grad_scale,
         )
-        for state in states:
-            state["step"] += 1
+        for update in updates:
+            update.state["step"] += 1
 
 
 class AdamW(Adam):

@@ -21,6 +21,11 @@ class Update(NamedTuple):
     group: dict[str, Any]
     state: dict[str, Any]
 
+    def array(self, name: str) -> _core.Array | None:
+        """The memory of one of the state's tensors, as the kernels take it."""
+        value: Tensor | None = self.state.get(name)
+        return None if value is None else value._array
+
 
 class Optimizer:
     """Base of the optimizers: moves parameters along their gradients, one call per step.
@@ -225,8 +230,3 @@ class Optimizer:
                 )
             result[name] = value
         return result
-
-
-def arrays(tensors: Iterable[Tensor | None]) -> list[_core.Array | None]:
-    """The arrays behind tensors, as the multi-tensor kernels take them."""
-    return [None if t is None else t._array for t in tensors]

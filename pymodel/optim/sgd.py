@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pymodel import _core
-from pymodel.optim.optimizer import Optimizer, Update, arrays
+from pymodel.optim.optimizer import Optimizer, Update
 from pymodel.tensor import Tensor, zeros
 
 
@@ -63,10 +63,10 @@ class SGD(Optimizer):
             buffers.append(buffer if momentum != 0 else None)
             settings.append((group["lr"], momentum, weight, group["weight_decay"], group["nesterov"]))
         _core.sgd(
-            arrays(update.parameter for update in updates),
-            arrays(update.gradient for update in updates),
-            arrays(buffers),
-            arrays(update.state.get("master") for update in updates),
+            [update.parameter._array for update in updates],
+            [update.gradient._array for update in updates],
+            [None if buffer is None else buffer._array for buffer in buffers],
+            [update.array("master") for update in updates],
             settings,
             grad_scale,
         )

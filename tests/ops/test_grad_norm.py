@@ -66,7 +66,9 @@ def test_grad_norm_does_not_depend_on_threads():
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_grad_norm_shows_a_value_that_is_not_finite(value: float):
     params = with_gradients()
-    params[4].grad.numpy()[77777] = value
+    gradient = params[4].grad
+    assert gradient is not None
+    gradient.numpy()[77777] = value
     norm = optim.grad_norm(params)
     assert math.isnan(norm) if math.isnan(value) else norm == math.inf
     with pytest.raises(RuntimeError, match="a gradient is not finite"):
