@@ -195,32 +195,44 @@ static void few_rows_dot(const Gemm& g) {
   });
 }
 
-// Rows of B contiguous: a running sum of scaled rows, in chunks of columns kept in registers.
+// Rows of B contiguous: a running sum of scaled rows, in chunks of columns kept in registers. The
+// chunks are as wide as the register file allows: each row of B is met in one long run of memory.
 template <typename T, typename Out>
 static void few_rows_axpy(const Gemm& g) {
-  constexpr int64_t kVecs = 4;
+#ifdef PYMODEL_AVX512
+  constexpr int kVecs = 16;
+#else
+  constexpr int kVecs = 8;
+#endif
   constexpr int64_t kChunk = kVecs * kLanes;
+  constexpr int64_t kAhead =
+      8;  // rows whose memory is asked for early: a stride defeats prefetchers
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
   parallel_chunks(n, kChunk, n * k, [&](int64_t begin, int64_t end) {
+    const int64_t width = end - begin;
     for (int64_t i = 0; i < m; ++i) {
       const T* row = data_as<T>(g.a) + i * g.a.strides[0];
+      const T* from = data_as<T>(g.b) + begin;
       Vec sums[kVecs] = {};
-      for (int64_t p = 0; p < k; ++p) {
+      for (int64_t p = 0; p < k; ++p, from += g.b.strides[0]) {
         const Vec x = broadcast(to_float(row[p * g.a.strides[1]]));
-        const T* from = data_as<T>(g.b) + p * g.b.strides[0] + begin;
-        if (end - begin == kChunk) {
-#pragma GCC unroll 4
-          for (int64_t v = 0; v < kVecs; ++v) sums[v] = fma(x, load(from + v * kLanes), sums[v]);
+        if (width == kChunk) {
+          const T* ahead = from + (p + kAhead < k ? kAhead : 0) * g.b.strides[0];
+#pragma GCC unroll 16
+          for (int v = 0; v < kVecs; ++v) {
+            __builtin_prefetch(ahead + v * kLanes);
+            sums[v] = fma(x, load(from + v * kLanes), sums[v]);
+          }
         } else {
-          for (int64_t v = 0; v * kLanes < end - begin; ++v) {
-            const int64_t count = smaller(kLanes, end - begin - v * kLanes);
-            sums[v] = fma(x, load_partial(from + v * kLanes, count), sums[v]);
+          for (int v = 0; v < kVecs && v * kLanes < width; ++v) {
+            const int64_t count = smaller(kLanes, width - v * kLanes);
+            sums[v] = fma(x, load_lanes(from + v * kLanes, count), sums[v]);
           }
         }
       }
       float products[kChunk];
-      for (int64_t v = 0; v < kVecs; ++v) store(products + v * kLanes, sums[v]);
-      finish_tile<T, Out>(g, products, kChunk, i, begin, 1, end - begin);
+      for (int v = 0; v < kVecs; ++v) store(products + v * kLanes, sums[v]);
+      finish_tile<T, Out>(g, products, kChunk, i, begin, 1, width);
     }
   });
 }
