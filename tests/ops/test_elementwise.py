@@ -279,6 +279,24 @@ def test_elementwise_where_broadcasts(dtype: str) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_elementwise_where_of_any_dtype_and_strides(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 2 if dtype == "bool" else 100, (40, 33)).astype(NUMPY[dtype]) for _ in "ab")
+    mask = rng.random((33, 40)) < 0.5
+    turned = pm.Tensor(pm.tensor(mask)._array.permute([1, 0]))
+    np.testing.assert_array_equal(
+        ops.where(turned, pm.tensor(a), pm.tensor(b)).numpy(), np.where(mask.T, a, b)
+    )
+    straight, one = pm.tensor(mask.T), pm.tensor(a[0, 0])
+    np.testing.assert_array_equal(
+        ops.where(straight, one, pm.tensor(b)).numpy(), np.where(mask.T, a[0, 0], b)
+    )
+    np.testing.assert_array_equal(
+        ops.where(straight, pm.tensor(b), one).numpy(), np.where(mask.T, b, a[0, 0])
+    )
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_elementwise_masked_fill(dtype: str) -> None:
     mask = normal(70) > 0
