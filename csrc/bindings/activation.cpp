@@ -1,9 +1,7 @@
 #include "ops/activation/activation.h"
 
 #include "bindings/activation.h"
-
 #include "bindings/elementwise.h"
-#include "ops/activation/activation.h"
 
 namespace pymodel {
 namespace {
