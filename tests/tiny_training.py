@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymodel.models import GPT2Config, GPT2LMHeadModel
 
 import pymodel as pm
 from pymodel.data import LanguageModelBatches
+from pymodel.models import GPT2Config, GPT2LMHeadModel
 
 VOCAB_SIZE = 61
 

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from pymodel.cli.output import say
 from pymodel.data import Corpus, Part, Split, TokenFile, split_documents, tokenize_corpus
 from pymodel.errors import CheckpointError
-from pymodel.text import Tokenizer, atomic_file
+from pymodel.files import atomic_file
+from pymodel.text import Tokenizer
 
 # What a tokenizer learns from at most: more text hardly changes the merges, and its words are held in memory.
 _TOKENIZER_BYTES = 256 << 20

@@ -9,7 +9,7 @@ from pymodel.cli.devices import choose_device
 from pymodel.cli.generate import GenerateOptions
 from pymodel.cli.sampling import prompt_ids
 from pymodel.generate import stream_generate
-from pymodel.models import GPT2LMHeadModel
+from pymodel.models import from_pretrained
 from pymodel.text import Tokenizer
 
 
@@ -17,9 +17,7 @@ def write(options: GenerateOptions) -> None:
     """Prints the prompt and what the model goes on with, as it comes."""
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     tokenizer = Tokenizer.from_pretrained(options.model)
-    model = GPT2LMHeadModel.from_pretrained(
-        options.model, dtype=options.dtype, device=choose_device(options.device)
-    )
+    model = from_pretrained(options.model, options.dtype, choose_device(options.device))
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "little")
     responses = stream_generate(
         model,

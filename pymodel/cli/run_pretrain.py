@@ -166,8 +166,8 @@ def _model_to_go_on_with(
             f"--tokenizer: has {tokenizer.vocab_size} tokens, the model in {folder} has {config.vocab_size}; "
             "leave it out to use the model's own"
         )
-    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), options.dropout)
-    return GPT2LMHeadModel.from_pretrained(folder, options.dtype, device, **dropout)
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = options.dropout
+    return GPT2LMHeadModel.from_pretrained(folder, options.dtype, device, config=config)
 
 
 def _arguments(options: PretrainOptions) -> TrainingArguments:

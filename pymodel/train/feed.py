@@ -112,7 +112,8 @@ class TrainingFeed:
 def evaluation_batches(dataset: Any, batch_size: int, pad_token_id: int = 0) -> Iterable[Mapping[str, Any]]:
     """Each batch of an evaluation dataset once: a list, a function giving an iterator, or examples."""
     if callable(dataset):
-        return dataset()
+        fresh: Iterable[Mapping[str, Any]] = dataset()
+        return fresh
     if is_examples(dataset):
         return ExampleBatches(dataset, batch_size, pad_token_id=pad_token_id).one_epoch()
     if isinstance(dataset, Iterator):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pymodel.errors import TrainingError
-from pymodel.text import atomic_file
+from pymodel.files import atomic_file
 from pymodel.train.arguments import TrainingArguments
 from pymodel.train.callbacks import TrainerCallback
 from pymodel.train.state import TrainerControl, TrainerState

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pymodel.errors import ConfigError, TrainingError
-from pymodel.text import atomic_file
+from pymodel.files import atomic_file
 
 
 def plot_losses(log: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], title: str = "") -> None:

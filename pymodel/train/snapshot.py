@@ -11,11 +11,11 @@ from typing import Any
 from pymodel import random
 from pymodel.autograd import no_grad
 from pymodel.errors import CheckpointError, ConfigError
+from pymodel.files import atomic_file
 from pymodel.models.checkpoint import WEIGHTS_FILE, WeightFiles, write_safetensors
 from pymodel.nn import Module
 from pymodel.optim import Optimizer
 from pymodel.tensor import from_numpy
-from pymodel.text import atomic_file
 from pymodel.train.arguments import TrainingArguments
 from pymodel.train.checkpoint import (
     STATE_FILE,

@@ -14,9 +14,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pymodel.errors import CheckpointError
+from pymodel.files import atomic_file
 from pymodel.models.checkpoint import write_safetensors
 from pymodel.tensor import Tensor, from_numpy
-from pymodel.text import atomic_file
 
 _TENSOR_KEY = "__tensor__"
 _DICT_KEY = "__dict__"

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from pymodel.models import GPT2Config, GPT2LMHeadModel
+from tiny_training import one_thread
 
 import pymodel as pm
 from pymodel.data import (
@@ -16,9 +16,11 @@ from pymodel.data import (
     standard_library_root,
     tokenize_corpus,
 )
+from pymodel.models import GPT2Config, GPT2LMHeadModel
 from pymodel.text import Tokenizer
 from pymodel.train import Trainer, TrainingArguments
 
+__all__ = ["one_thread"]
 SEQ_LEN, BATCH_SIZE = 64, 16
 
 
@@ -56,7 +58,7 @@ def test_gpt2_learns_the_standard_library(tmp_path: Path) -> None:
     )
     args = TrainingArguments(
         output_dir=str(tmp_path / "run"),
-        max_steps=400,
+        max_steps=300,
         learning_rate=4e-3,
         lr_scheduler_type="cosine",
         warmup_steps=30,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymodel.models import GPT2LMHeadModel
 from tiny_training import batches, tiny_model, weights
 
 from pymodel.errors import CheckpointError, ConfigError
+from pymodel.models import GPT2LMHeadModel
 from pymodel.optim import SGD, get_scheduler
 from pymodel.text import Tokenizer
 from pymodel.train import Trainer, TrainerCallback, TrainingInterrupted, latest_checkpoint, read_metrics

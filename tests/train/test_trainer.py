@@ -86,7 +86,7 @@ class Poison(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
         weight = context["model"].transformer.ln_f.bias.numpy()
-        self.good, self.state = weight.copy(), {}
+        self.good = weight.copy()
         if state.global_step + 1 in self.steps:
             weight[0] = math.nan
 
