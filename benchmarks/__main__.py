@@ -34,7 +34,9 @@ def show(result: Result) -> None:
 def main() -> int:
     """Runs the suites named on the command line, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}, limits; all by default")
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}, limits; all by default"
+    )
     parser.add_argument("--json", type=Path, help="write the figures and the machine to this file")
     parser.add_argument("--rounds", type=int, default=7, help="turns per contender (default 7)")
     options = parser.parse_args()

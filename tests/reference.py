@@ -35,7 +35,9 @@ def gradient_of(leaf: pm.Tensor) -> pm.Tensor:
     return leaf.grad
 
 
-def assert_as_good_as_torch(ours: object, same: object, exact: object, dtype: str, what: str = "result") -> None:
+def assert_as_good_as_torch(
+    ours: object, same: object, exact: object, dtype: str, what: str = "result"
+) -> None:
     """`ours` against torch in the same dtype (`same`) and in float64 (`exact`)."""
     a, b, truth = (to_float64(v) for v in (ours, same, exact))
     assert a.shape == truth.shape, f"{what}: shape {a.shape}, expected {truth.shape}"

@@ -53,9 +53,7 @@ def layer_norm(
     rstd = _core.empty([count], "float32", x.device)
     weight_array = None if weight is None else weight._array
     bias_array = None if bias is None else bias._array
-    _core.layer_norm_forward(
-        rows_of_x, rows_of_residual, total, weight_array, bias_array, y, mean, rstd, eps
-    )
+    _core.layer_norm_forward(rows_of_x, rows_of_residual, total, weight_array, bias_array, y, mean, rstd, eps)
     result = Tensor(y.reshape(shape))
     outputs = (result,) if total is None else (result, Tensor(total.reshape(shape)))
     if wants_grad(x, residual, weight, bias):

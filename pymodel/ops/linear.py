@@ -103,7 +103,9 @@ def mlp(
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.3.
     """
     if activation not in ACTIVATIONS:
-        raise ValueError(f"mlp: activation {activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"mlp: activation {activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}"
+        )
     _check("mlp", x, weight1, bias1, transposed, "weight1", "bias1")
     hidden_width = weight1.shape[1 if transposed else 0]
     if weight2.ndim != 2 or weight2.shape[0 if transposed else 1] != hidden_width:
@@ -150,9 +152,7 @@ def mlp(
     return result
 
 
-def input_gradient(
-    x: Tensor, dz: _core.Array, w: _core.Array, shape: tuple[int, ...]
-) -> _core.Array | None:
+def input_gradient(x: Tensor, dz: _core.Array, w: _core.Array, shape: tuple[int, ...]) -> _core.Array | None:
     """dx = dz w^T for z = x w, with w (in, out) in any strides."""
     if not x.requires_grad:
         return None

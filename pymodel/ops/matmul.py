@@ -43,7 +43,10 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         a_shape, b_shape, full_shape = a.shape, b.shape, full.shape
 
         def backward(grad: _core.Array) -> tuple[Any, ...]:
-            dc, batch = grad.reshape(full_shape) if grad.contiguous else _dense(grad, full_shape), full_shape[:-2]
+            dc, batch = (
+                grad.reshape(full_shape) if grad.contiguous else _dense(grad, full_shape),
+                full_shape[:-2],
+            )
             da = db = None
             if a.requires_grad:
                 da = _reduce_batch(multiply(dc, _swap(right), batch), left.shape).reshape(a_shape)
@@ -58,9 +61,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 def multiply(a: _core.Array, b: _core.Array, batch: tuple[int, ...]) -> _core.Array:
     """The products of two stacks of matrices whose leading dimensions broadcast to `batch`."""
     out = _core.empty([*batch, a.shape[-2], b.shape[-1]], a.dtype, a.device)
-    _core.batched_gemm(
-        a.expand([*batch, *a.shape[-2:]]), b.expand([*batch, *b.shape[-2:]]), out
-    )
+    _core.batched_gemm(a.expand([*batch, *a.shape[-2:]]), b.expand([*batch, *b.shape[-2:]]), out)
     return out
 
 

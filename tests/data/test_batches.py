@@ -41,7 +41,8 @@ def test_batches_in_order_without_shuffling() -> None:
     batches = list(LanguageModelBatches(np.arange(32), 2, 5, shuffle=False, epochs=1))
     assert np.array_equal(predicted(batches), np.arange(1, 25))
     rest = list(LanguageModelBatches(np.arange(30), 2, 5, shuffle=False, drop_last=False, epochs=1))
-    assert len(rest) == 4 and rest[-1]["input_ids"].tolist() == [[24, 25, 26, 27, 28]]
+    assert len(rest) == 4
+    assert rest[-1]["input_ids"].tolist() == [[24, 25, 26, 27, 28]]
 
 
 def test_batches_order_and_phase_change_with_epoch_and_seed() -> None:
@@ -51,7 +52,8 @@ def test_batches_order_and_phase_change_with_epoch_and_seed() -> None:
 
     first, again, other = epochs(1), epochs(1), epochs(2)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[0], first[1]) and not np.array_equal(first[0], other[0])
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
     phases = {int(epoch.min()) % 15 for epoch in [*first, *other]}
     assert len(phases) > 1
     # Drawn from raw Philox output, which NumPy keeps: a checkpoint resumes on any version.
@@ -90,7 +92,8 @@ def test_batches_of_ranks_are_disjoint_and_make_up_the_global_batch() -> None:
 
 def test_batches_epochs_end_the_iteration() -> None:
     batches = LanguageModelBatches(np.arange(100), 2, 5, epochs=3)
-    assert len(list(batches)) == 3 * len(batches) and batches.epoch == 3
+    assert len(list(batches)) == 3 * len(batches)
+    assert batches.epoch == 3
     assert list(batches) == []
     ended = LanguageModelBatches(np.arange(100), 2, 5, epochs=3)
     ended.load_state_dict(batches.state_dict())

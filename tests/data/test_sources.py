@@ -95,7 +95,8 @@ def test_sources_word_longer_than_a_piece_is_cut_between_characters(
     record = json.dumps({"text": text})
     pieces = list(iter_documents(write(tmp_path / "a.jsonl", record)))
     assert "".join(piece.text for piece in pieces) == text
-    assert {piece.name for piece in pieces} == {"a.jsonl:1"} and pieces[1].piece == 1
+    assert {piece.name for piece in pieces} == {"a.jsonl:1"}
+    assert pieces[1].piece == 1
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,8 @@ def test_sources_bad_file_is_one_line_naming_it(
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
         texts(write(tmp_path / name, content))
-    assert name in str(caught.value) and "\n" not in str(caught.value)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_sources_bad_name_is_an_error(tmp_path: Path) -> None:
@@ -169,7 +171,8 @@ def test_sources_fingerprint_follows_the_files(folder: Path) -> None:
 def test_corpus_standard_library_is_source_without_tests() -> None:
     files = standard_library_files()
     names = [path.relative_to(standard_library_root()).as_posix() for path in files]
-    assert names == sorted(names) and files == resolve("stdlib") == standard_library_files()
+    assert names == sorted(names)
+    assert files == resolve("stdlib") == standard_library_files()
     assert {"os.py", "json/decoder.py", "asyncio/tasks.py"} <= set(names)
     folders = {part for name in names for part in name.split("/")[:-1]}
     assert not folders & {"test", "tests", "idle_test", "site-packages", "__pycache__"}
@@ -179,5 +182,6 @@ def test_corpus_standard_library_is_source_without_tests() -> None:
 
 def test_sources_real_files(shared_data: Path) -> None:
     captions = "".join(texts(shared_data / "multi30k" / "val.de.gz"))
-    assert captions.count("\n") == 1014 and "ü" in captions
+    assert captions.count("\n") == 1014
+    assert "ü" in captions
     assert len(texts(str(shared_data / "*.txt"))) >= 2  # over a megabyte: several pieces

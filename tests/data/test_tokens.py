@@ -27,8 +27,10 @@ def test_tokens_hold_the_whole_corpus_between_end_tokens(
     expected = [end]
     for document in corpus:
         expected += [*tokenizer.encode(document.text), end]
-    assert tokens[:].tolist() == expected and len(tokens) == len(expected)
-    assert tokens.tokens.dtype == np.uint16 and not tokens.tokens.flags.writeable
+    assert tokens[:].tolist() == expected
+    assert len(tokens) == len(expected)
+    assert tokens.tokens.dtype == np.uint16
+    assert not tokens.tokens.flags.writeable
     assert tokens.header.text_bytes == corpus.size == seen[-1]
     assert tokens.header.document_count == 5
     assert tokens.bytes_per_token == corpus.size / len(expected)
@@ -64,8 +66,10 @@ def test_tokens_file_is_reused_only_for_the_same_text_and_tokenizer(
         return path.stat().st_ino != before
 
     split = split_documents(corpus, 0.3)
-    assert written_anew(corpus) and not written_anew(corpus)
-    assert written_anew(split.train) and not written_anew(split.train)
+    assert written_anew(corpus)
+    assert not written_anew(corpus)
+    assert written_anew(split.train)
+    assert not written_anew(split.train)
     assert written_anew(split.held_out)
     assert written_anew(corpus)
     assert written_anew(corpus, Tokenizer.train(["other text"] * 3, 260))
@@ -76,7 +80,8 @@ def test_tokens_file_is_reused_only_for_the_same_text_and_tokenizer(
     path.write_bytes(content)
     assert written_anew(corpus)
     TokenFile(path).verify()
-    assert written_anew(list(corpus)) and written_anew(list(corpus))
+    assert written_anew(list(corpus))
+    assert written_anew(list(corpus))
 
 
 def test_tokens_reuse_reports_all_the_bytes(tmp_path: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
@@ -125,7 +130,8 @@ def test_tokens_full_disk_leaves_the_earlier_file_and_nothing_else(
             tokenize_corpus(documents, tokenizer, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_bytes() == good and os.listdir(path.parent) == ["t.bin"]
+    assert path.read_bytes() == good
+    assert os.listdir(path.parent) == ["t.bin"]
 
 
 def test_tokens_interrupted_writing_leaves_the_earlier_file(
@@ -140,7 +146,8 @@ def test_tokens_interrupted_writing_leaves_the_earlier_file(
 
     with pytest.raises(KeyboardInterrupt):
         tokenize_corpus(list(corpus), tokenizer, path, interrupt)
-    assert path.read_bytes() == good and os.listdir(path.parent) == ["t.bin"]
+    assert path.read_bytes() == good
+    assert os.listdir(path.parent) == ["t.bin"]
 
 
 def test_tokens_of_nothing_or_without_end_token_is_an_error(tmp_path: Path, tokenizer: Tokenizer) -> None:

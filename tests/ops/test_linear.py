@@ -102,7 +102,10 @@ def test_linear_same_bits_for_any_thread_count(shape: tuple[int, int, int]) -> N
     results = []
     for threads in (1, 2):
         pm.set_num_threads(threads)
-        x, w = pm.tensor(draw(rows, width), requires_grad=True), pm.tensor(draw(out, width), requires_grad=True)
+        x, w = (
+            pm.tensor(draw(rows, width), requires_grad=True),
+            pm.tensor(draw(out, width), requires_grad=True),
+        )
         y = ops.linear(x, w, activation="gelu")
         y.backward(pm.ones(y.shape))
         results.append([y.numpy(), x.grad.numpy(), w.grad.numpy()])
@@ -114,9 +117,17 @@ def test_linear_same_bits_for_any_thread_count(shape: tuple[int, int, int]) -> N
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x, w: ops.linear(x, w, transposed=True), ValueError, r"linear: weight must have shape \(4, out\)"),
+        (
+            lambda x, w: ops.linear(x, w, transposed=True),
+            ValueError,
+            r"linear: weight must have shape \(4, out\)",
+        ),
         (lambda x, w: ops.linear(x, w, pm.zeros((4,))), ValueError, r"linear: bias must have shape \(3,\)"),
-        (lambda x, w: ops.linear(x, w.to("bfloat16")), TypeError, r"weight must be float32 like x, got bfloat16"),
+        (
+            lambda x, w: ops.linear(x, w.to("bfloat16")),
+            TypeError,
+            r"weight must be float32 like x, got bfloat16",
+        ),
         (lambda x, w: ops.linear(x, w, activation="swish"), ValueError, "activation 'swish' is unknown"),
         (lambda x, w: ops.linear(x, w, residual=x), ValueError, r"residual must have shape \(2, 3\)"),
         (lambda x, w: ops.mlp(x, w, None, w, None), ValueError, r"mlp: weight2 must have shape \(out, 3\)"),

@@ -50,7 +50,9 @@ def test_matmul_crosses_blocks(m: int, n: int, k: int, dtype: str) -> None:
 
 
 def test_matmul_names_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"last dimension of a \(2, 3\) must equal the second last one of b \(4, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"last dimension of a \(2, 3\) must equal the second last one of b \(4, 5\)"
+    ):
         ops.matmul(pm.zeros((2, 3)), pm.zeros((4, 5)))
     with pytest.raises(ValueError, match="do not broadcast"):
         ops.matmul(pm.zeros((2, 3, 4)), pm.zeros((5, 4, 3)))

@@ -174,7 +174,9 @@ def test_streaming_never_gives_half_a_character(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("a😀b")
     assert len(ids) == 6  # the emoji is four tokens
     assert [decoder.push(token_id) for token_id in ids] == ["a", "", "", "", "😀", "b"]
-    assert decoder.push(ids[1]) == "" and decoder.finish() == "\ufffd" and decoder.finish() == ""
+    assert decoder.push(ids[1]) == ""
+    assert decoder.finish() == "\ufffd"
+    assert decoder.finish() == ""
 
 
 def test_streaming_needs_a_byte_level_tokenizer() -> None:

@@ -2,8 +2,8 @@
 //
 //   y[i] = weight[indices[i]]
 //
-// weight and the tensors shaped like its rows have one dtype and are dense along columns. Rows of any
-// type are picked; only floating ones have a backward.
+// weight and the tensors shaped like its rows have one dtype and are dense along columns. Rows of
+// any type are picked; only floating ones have a backward.
 #pragma once
 
 #include "core/isa.h"

@@ -32,15 +32,15 @@ struct LayerNormForward {
 //   dweight = sum over rows of dy * n,  dbias = sum over rows of dy
 // where dsum is the gradient that reached s by itself (the residual stream).
 struct LayerNormBackward {
-  TensorView dy;       // (rows, columns)
-  TensorView dsum;     // (rows, columns) or null
-  TensorView input;    // (rows, columns): s, or x when there was no residual
-  TensorView weight;   // (columns) or null
-  TensorView mean;     // (rows) float32
-  TensorView rstd;     // (rows) float32
-  TensorView dx;       // (rows, columns), the gradient of x and of residual
-  TensorView dweight;  // (columns) or null
-  TensorView dbias;    // (columns) or null
+  TensorView dy;              // (rows, columns)
+  TensorView dsum;            // (rows, columns) or null
+  TensorView input;           // (rows, columns): s, or x when there was no residual
+  TensorView weight;          // (columns) or null
+  TensorView mean;            // (rows) float32
+  TensorView rstd;            // (rows) float32
+  TensorView dx;              // (rows, columns), the gradient of x and of residual
+  TensorView dweight;         // (columns) or null
+  TensorView dbias;           // (columns) or null
   bool accumulate = false;    // add to dweight and dbias instead of overwriting them
   void* workspace = nullptr;  // layer_norm_workspace(rows, columns) bytes
 };

@@ -1,8 +1,7 @@
 // CPU layer normalisation. Each row is read three times, twice of them from the first-level cache.
-#include "ops/layer_norm/layer_norm.h"
-
 #include "cpu/math.h"
 #include "cpu/parallel.h"
+#include "ops/layer_norm/layer_norm.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
