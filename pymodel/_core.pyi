@@ -157,3 +157,40 @@ def sgd(
 ) -> None: ...
 def grad_norm(grads: Sequence[Array], /) -> float: ...
 def grad_scale(grads: Sequence[Array], scale: float, /) -> None: ...
+
+# -- attention.cpp ------------------------------------------------------------------------------------
+
+class AttentionCall:
+    """The checked arguments of one call, for its forward and backward."""
+
+    def __init__(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        query_lengths: Array | None,
+        key_lengths: Array | None,
+        scale: float,
+        window_left: int,
+        window_right: int,
+        dropout_p: float,
+        seed: int,
+        offset: int,
+    ) -> None: ...
+
+def attention_forward(call: AttentionCall, out: Array, lse: Array, /) -> None: ...
+def attention_backward(
+    call: AttentionCall,
+    out: Array,
+    dout: Array,
+    lse: Array,
+    dq: Array | None,
+    dk: Array | None,
+    dv: Array | None,
+    /,
+) -> None: ...
+def attention_bias_gradient(
+    call: AttentionCall, out: Array, dout: Array, lse: Array, dbias: Array, /
+) -> None: ...
+def attention_dropout_mask(mask: Array, dropout_p: float, seed: int, offset: int, /) -> None: ...

@@ -191,8 +191,19 @@ def _call(
     if bias_array is not None:
         bias_array = _dense(bias_array)
     seed, offset = next_offset() if options[-1] > 0 else (0, 0)
-    lengths = [_lengths_array(x) for x in (query_lengths, key_lengths)]
-    return _core.AttentionCall(*arrays, bias_array, *lengths, *options, seed, offset), bias_array
+    q, k, v = arrays
+    call = _core.AttentionCall(
+        q,
+        k,
+        v,
+        bias_array,
+        _lengths_array(query_lengths),
+        _lengths_array(key_lengths),
+        *options,
+        seed,
+        offset,
+    )
+    return call, bias_array
 
 
 def _lengths_array(lengths: Lengths) -> _core.Array | None:

@@ -129,13 +129,13 @@ def test_attention_masks_in_every_combination(sq: int, sk: int, causal: bool, le
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "shape",
-    [(2, 8, 70, 90), (1, 8, 70, 90), (2, 1, 70, 90), (2, 1, 1, 90), (1, 1, 1, 90), (8, 1, 90), (70, 90)],
+    [(2, 16, 70, 90), (1, 16, 70, 90), (2, 1, 70, 90), (2, 1, 1, 90), (1, 1, 1, 90), (16, 1, 90), (70, 90)],
 )
 def test_attention_bias_and_its_gradient(shape: tuple[int, ...], dtype: str) -> None:
     bias = draw(*shape, seed=9)
-    check([*draw_qkv(2, 70, 90, 8, 2, 16, 24), bias], dtype, causal=True)
+    check([*draw_qkv(2, 70, 90, 16, 8, 16, 24), bias], dtype, causal=True)
     bias[np.random.default_rng(1).random(shape) < 0.3] = -np.inf
-    check([*draw_qkv(2, 70, 90, 8, 2, 16, 24), bias], dtype, key_lengths=[90, 50], window=(40, 30))
+    check([*draw_qkv(2, 70, 90, 16, 8, 16, 24), bias], dtype, key_lengths=[90, 50], window=(40, 30))
 
 
 def test_attention_bias_over_several_blocks_of_keys() -> None:
@@ -217,7 +217,7 @@ def test_attention_matches_scaled_dot_product_attention(dtype: str) -> None:
 @pytest.mark.parametrize(("sq", "sk"), [(35, 37), (70, 131)])
 def test_attention_dropout_with_its_own_mask(sq: int, sk: int, dtype: str) -> None:
     seed, p = 2**40 + 7, 0.3
-    inputs = [*draw_qkv(2, sq, sk, 4, 2, 16, 16), draw(1, 4, sq, sk)]
+    inputs = [*draw_qkv(2, sq, sk, 16, 8, 16, 16), draw(1, 16, sq, sk)]
     options: dict[str, Any] = {"causal": True, "window": (60, -1), "key_lengths": [sk, sk - 3]}
 
     def ours(q, k, v, bias):
@@ -225,7 +225,7 @@ def test_attention_dropout_with_its_own_mask(sq: int, sk: int, dtype: str) -> No
         pm.random.next_offset()
         return attention(q, k, v, bias=bias, dropout_p=p, **options)
 
-    mask = ops.attention_dropout_mask(2, 4, sq, sk, p, seed, 1).numpy()
+    mask = ops.attention_dropout_mask(2, 16, sq, sk, p, seed, 1).numpy()
     keep = torch.tensor(mask / (1 - p))
     check_op(ours, lambda *x: reference(*x, keep=keep, **options), inputs, dtype)
 

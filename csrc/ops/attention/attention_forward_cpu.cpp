@@ -143,7 +143,13 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch& s
   float* total = s.total + index * kTile;
   float lse[kTile];
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
-    store(lse + lane, load(s.maximum + index * kTile + lane) + log(load(total + lane)));
+    const Vec sum = load(total + lane);
+    // Backward divides by exp(lse), so an absolute error here is a relative one there: a Newton
+    // step takes off what the logarithm, exact to a relative 1.2e-7 only, leaves.
+    Vec logarithm = log(sum);
+    logarithm += fma(sum, exp_bounded(-logarithm), broadcast(-1.0f));
+    logarithm = select(sum == zero(), -infinity(), logarithm);
+    store(lse + lane, load(s.maximum + index * kTile + lane) + logarithm);
   }
   const int64_t row =
       (queries.batch * args.q.shape[2] + queries.head) * args.q.shape[1] + queries.first;
