@@ -194,3 +194,51 @@ def attention_bias_gradient(
     call: AttentionCall, out: Array, dout: Array, lse: Array, dbias: Array, /
 ) -> None: ...
 def attention_dropout_mask(mask: Array, dropout_p: float, seed: int, offset: int, /) -> None: ...
+
+# -- softmax.cpp ---------------------------------------------------------------------------------------
+
+def softmax_forward(x: Array, y: Array, logarithm: bool, /) -> None: ...
+def softmax_backward(dy: Array, y: Array, dx: Array, logarithm: bool, /) -> None: ...
+
+# -- cross_entropy.cpp ---------------------------------------------------------------------------------
+
+def cross_entropy_forward(
+    logits: Array,
+    targets: Array,
+    losses: Array,
+    statistics: Array,
+    scale: Array,
+    total: Array,
+    ignore_index: int,
+    label_smoothing: float,
+    mean: bool,
+    /,
+) -> int: ...
+def cross_entropy_backward(
+    logits: Array,
+    targets: Array,
+    statistics: Array,
+    scale: Array,
+    dlosses: Array,
+    dlogits: Array,
+    ignore_index: int,
+    label_smoothing: float,
+    /,
+) -> None: ...
+
+# -- embedding.cpp -------------------------------------------------------------------------------------
+
+def embedding_forward(indices: Array, weight: Array, y: Array, /) -> int: ...
+def embedding_backward(
+    indices: Array, dy: Array, dweight: Array, padding_index: int, accumulate: bool, /
+) -> None: ...
+
+# -- dropout.cpp ---------------------------------------------------------------------------------------
+
+def dropout(x: Array, residual: Array | None, y: Array, p: float, seed: int, offset: int, /) -> None: ...
+
+# -- random.cpp ----------------------------------------------------------------------------------------
+
+def random_uniform(out: Array, low: float, width: float, seed: int, offset: int, /) -> None: ...
+def random_normal(out: Array, mean: float, deviation: float, seed: int, offset: int, /) -> None: ...
+def philox(seed: int, counter_low: int, counter_high: int, /) -> tuple[int, int, int, int]: ...

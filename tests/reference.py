@@ -1,4 +1,4 @@
-"""Comparison with torch as the design asks for it: float64 is the truth, torch in the same dtype the yardstick.
+"""Comparison with torch: float64 is the truth, torch in the same dtype the yardstick.
 
 A result passes when its largest error against float64 is at most twice torch's, plus one rounding
 of the largest value.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def gpt2_shapes(layers: int, width: int, vocabulary: int, positions: int) -> lis
 def step(name: str, shapes: list[tuple[int, ...]]) -> Case:
     """One optimiser step, float32, weight decay on."""
     rng = np.random.default_rng(0)
-    settings = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    settings: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
     ours_parameters, torch_parameters = [], []
     for shape in shapes:
         value, gradient = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))

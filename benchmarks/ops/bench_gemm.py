@@ -32,7 +32,7 @@ def cases() -> Iterator[Case]:
 
 
 def product(m: int, n: int, k: int, layout: str, what: str) -> Case:
-    """One product with both operands stored as `layout` says (T: the reduced dimension comes first or last)."""
+    """One product, its operands stored as `layout` says: N row by row, T transposed."""
     rng = np.random.default_rng(0)
     a = rng.standard_normal((k, m) if layout[0] == "T" else (m, k), dtype=np.float32)
     b = rng.standard_normal((n, k) if layout[1] == "T" else (k, n), dtype=np.float32)
@@ -57,5 +57,4 @@ def product(m: int, n: int, k: int, layout: str, what: str) -> Case:
         agree(out.numpy(), torch_out, 1e-5, "gemm")
 
     name = f"gemm {m} x {n} x {k} {layout} ({what})"
-    bar = 0.5 if what == "cube" else 1.0
-    return Case(name, {"pymodel": ours, "torch": theirs}, 2.0 * m * n * k, "FLOP", check, bar)
+    return Case(name, {"pymodel": ours, "torch": theirs}, 2.0 * m * n * k, "FLOP", check, bar=0.5)

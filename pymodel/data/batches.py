@@ -155,7 +155,8 @@ class LanguageModelBatches:
                     f"data position: the checkpoint has {name} {state.get(name)!r}, this run has {value!r}; "
                     "resume with the same data and settings or start anew"
                 )
-        epoch, batch = state.get("epoch", -1), state.get("batch", -1)
+        epoch: Any = state.get("epoch", -1)
+        batch: Any = state.get("batch", -1)
         if not (isinstance(epoch, int) and epoch >= 0 and isinstance(batch, int) and 0 <= batch < len(self)):
             raise CheckpointError(
                 f"data position: expected an epoch and a batch below {len(self)}, got {epoch!r} and "

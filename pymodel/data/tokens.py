@@ -232,7 +232,14 @@ def _parse_header(path: Path, block: bytes) -> TokenHeader:
         raise DataError(
             f"{path}: not a token file, or its header is damaged; tokenize the corpus anew"
         ) from None
-    numbers = (header.count, header.vocab_size, header.text_bytes, header.document_count, header.checksum)
+    # What JSON gave need not be what the dataclass declares.
+    numbers: tuple[Any, ...] = (
+        header.count,
+        header.vocab_size,
+        header.text_bytes,
+        header.document_count,
+        header.checksum,
+    )
     if header.format != _FORMAT or header.dtype not in _DTYPES:
         raise DataError(
             f"{path}: expected format {_FORMAT!r} with {' or '.join(_DTYPES)}, got {header.format!r} with "

@@ -11,10 +11,12 @@ from pymodel.tensor import Tensor
 
 
 @overload
-def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float = ...) -> Tensor: ...
+def layer_norm(
+    x: Tensor, weight: Tensor | None = ..., bias: Tensor | None = ..., eps: float = ...
+) -> Tensor: ...
 @overload
 def layer_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float = ..., *, residual: Tensor
+    x: Tensor, weight: Tensor | None = ..., bias: Tensor | None = ..., eps: float = ..., *, residual: Tensor
 ) -> tuple[Tensor, Tensor]: ...
 def layer_norm(
     x: Tensor,

@@ -59,7 +59,7 @@ def linear(
 
         def backward(dy: _core.Array) -> tuple[Any, ...]:
             dz = rows(dy)
-            if pre is not None:
+            if pre is not None and activation is not None:
                 product = pre.empty_like()
                 _core.activation_backward(activation, pre, dz, product)
                 dz = product

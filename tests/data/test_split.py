@@ -69,7 +69,7 @@ def test_split_without_spaces_cuts_between_characters(tmp_path: Path) -> None:
 def test_split_too_small_says_how_much_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("word " * 20)
-    with pytest.raises(DataError, match="100 bytes, too few .* each needs 50; add 901 bytes of text"):
+    with pytest.raises(DataError, match=r"100 bytes, too few .* each needs 50; add 901 bytes of text"):
         split_documents(path, 0.05, minimum_bytes=50)
     path.write_text("word " * 202)
     assert split_documents(path, 0.05, minimum_bytes=40).held_out.text_bytes >= 40

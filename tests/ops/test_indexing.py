@@ -10,7 +10,7 @@ from reference import check_op
 import pymodel as pm
 
 SHAPE = (4, 5, 6)
-BASIC = [
+BASIC: list[Any] = [
     (0,),
     (-1, 2),
     (1, 2, 3),
@@ -29,7 +29,7 @@ BASIC = [
     (np.int64(2),),
 ]
 MASK = np.random.default_rng(1).random((4, 5)) < 0.4
-ARRAYS = [
+ARRAYS: list[Any] = [
     ([2, 0, 2],),
     (np.array([[1, -1], [0, 1]]),),
     (np.array([], dtype=np.int64),),

@@ -90,7 +90,7 @@ def test_tokenizer_gpt2_files(tmp_path: Path, tokenizer: Tokenizer) -> None:
         assert loaded.encode(text) == tokenizer.encode(text)
     assert (loaded.eos_token_id, loaded.vocab_size) == (0, 320)
     (tmp_path / "merges.txt").write_text("one two three\n")
-    with pytest.raises(CheckpointError, match="vocab.json and merges.txt: not a whole vocabulary"):
+    with pytest.raises(CheckpointError, match=r"vocab.json and merges.txt: not a whole vocabulary"):
         Tokenizer.from_pretrained(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_tokenizer_config_in_hugging_face_forms(tmp_path: Path, tokenizer: Token
     (tmp_path / "tokenizer_config.json").unlink()
     assert Tokenizer.from_pretrained(tmp_path).pad_token_id == 0
     (tmp_path / "special_tokens_map.json").write_text("{")
-    with pytest.raises(CheckpointError, match="special_tokens_map.json: cannot be read as JSON"):
+    with pytest.raises(CheckpointError, match=r"special_tokens_map.json: cannot be read as JSON"):
         Tokenizer.from_pretrained(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_tokenizer_full_disk_leaves_the_earlier_file(tmp_path: Path, tokenizer: 
 
 
 def test_tokenizer_bad_training_input_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="vocab_size: expected at least 257 .* got 256"):
+    with pytest.raises(ConfigError, match=r"vocab_size: expected at least 257 .* got 256"):
         Tokenizer.train(TEXTS, 256)
     with pytest.raises(ConfigError, match="special_tokens"):
         Tokenizer.train(TEXTS, 300, special_tokens=())
@@ -153,7 +153,7 @@ def test_tokenizer_bad_training_input_is_an_error() -> None:
 
 
 def test_tokenizer_lone_surrogate_is_an_error(tokenizer: Tokenizer) -> None:
-    with pytest.raises(DataError, match="text 0: .* lone surrogate at character 2"):
+    with pytest.raises(DataError, match=r"text 0: .* lone surrogate at character 2"):
         tokenizer.encode("ab\udc80")
 
 

@@ -11,32 +11,46 @@ PYMODEL_INLINE T* row_of(const TensorView& view, int64_t row) {
   return view.data == nullptr ? nullptr : data_as<T>(view) + row * view.strides[0];
 }
 
+// The sum of term(first element, lanes in use) along a row. Four running sums hide the latency of
+// the additions; they are joined in a fixed order.
+template <typename Term>
+PYMODEL_INLINE float sum_along(int64_t columns, const Term& term) {
+  Vec sums[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= columns; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) sums[v] += term(i + v * kLanes, int64_t{kLanes});
+  }
+  for (; i + kLanes <= columns; i += kLanes) sums[0] += term(i, int64_t{kLanes});
+  if (i < columns) sums[1] += term(i, columns - i);
+  return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
 // ---------------------------------------------------------------------------------------------
 // Forward
 
 template <typename T>
 static void normalize_row(const LayerNormForward& args, int64_t row, int64_t columns) {
   const T* input = row_of<T>(args.x, row);
-  Vec total = zero();
+  float total;
   if (args.residual.data != nullptr) {
     const T* residual = row_of<T>(args.residual, row);
     T* sum_row = row_of<T>(args.sum, row);
-    for_each_vector(columns, [&](int64_t i, int64_t n) {
+    total = sum_along(columns, [&](int64_t i, int64_t n) {
       store_lanes(sum_row + i, load_lanes(input + i, n) + load_lanes(residual + i, n), n);
-      total += load_lanes(sum_row + i, n);  // as rounded: what backward will read
+      return load_lanes(sum_row + i, n);  // as rounded: what backward will read
     });
     input = sum_row;
   } else {
-    for_each_vector(columns, [&](int64_t i, int64_t n) { total += load_lanes(input + i, n); });
+    total = sum_along(columns, [&](int64_t i, int64_t n) { return load_lanes(input + i, n); });
   }
-  const float mean = sum(total) / static_cast<float>(columns);
-  Vec squares = zero();
-  for_each_vector(columns, [&](int64_t i, int64_t n) {
+  const float mean = total / static_cast<float>(columns);
+  const float squares = sum_along(columns, [&](int64_t i, int64_t n) {
     // Lanes beyond the row would hold -mean and must not count.
     const Vec d = keep_lanes(load_lanes(input + i, n) - mean, n);
-    squares = fma(d, d, squares);
+    return d * d;
   });
-  const float variance = sum(squares) / static_cast<float>(columns);
+  const float variance = squares / static_cast<float>(columns);
   const float rstd = 1.0f / __builtin_sqrtf(variance + args.eps);
   data_as<float>(args.mean)[row] = mean;
   data_as<float>(args.rstd)[row] = rstd;
