@@ -82,9 +82,13 @@ def new_checkpoint(output_dir: str | os.PathLike[str], step: int) -> Iterator[Pa
         _remove(final)
         os.rename(temporary, final)
         _sync(final.parent)
-    except OSError as problem:
+    except (OSError, CheckpointError) as problem:
+        # What wrote a single file named it by the folder's passing name: the user knows the final one.
+        reason = problem if isinstance(problem, OSError) else problem.__cause__
+        if not isinstance(reason, OSError):
+            raise
         raise CheckpointError(
-            f"{final}: cannot be written ({problem.strerror or problem}); free some space or choose another "
+            f"{final}: cannot be written ({reason.strerror or reason}); free some space or choose another "
             "folder, earlier checkpoints are unchanged"
         ) from problem
     finally:

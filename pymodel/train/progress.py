@@ -99,6 +99,7 @@ class ProgressCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
     ) -> None:
         if self._progress is not None:
+            self._progress.update(self._task, description="training")
             self._progress.console.print(self._line(state, context["metrics"]), highlight=False)
 
     def on_train_end(

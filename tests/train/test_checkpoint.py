@@ -188,7 +188,9 @@ def test_checkpoint_full_disk_leaves_the_earlier_one(
 
     monkeypatch.setattr("builtins.open", full_open)
     monkeypatch.setattr(Path, "write_text", full_write)
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint-10: cannot be written \(No space left on device\)"
+    ):
         trainer.train()
     monkeypatch.undo()
     assert sorted(path.name for path in output.iterdir()) == ["checkpoint-5", "metrics.jsonl"]
