@@ -27,7 +27,7 @@ demo: $(VENV)/installed-plot  ## install into .venv, then train and sample a sma
 	$(BIN)/pymodel quickstart $(ARGS)
 
 test: $(VENV)/installed-test  ## install with the test extra, then run the whole test suite
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 -p no:benchmark $(ARGS)
 
 lint: $(VENV)/installed-lint  ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check

@@ -26,7 +26,8 @@ def test_ops_pass_with_forced_instruction_set(isa: str) -> None:
         pytest.skip(f"this machine has no {isa}; the best it has is {_core.detected_isa()}")
     if isa == _core.isa():
         pytest.skip(f"{isa} is in use: the op tests of this very run cover it")
-    done = run(["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "ops")], isa)
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = run(["-m", "pytest", *options, str(TESTS / "ops")], isa)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
 

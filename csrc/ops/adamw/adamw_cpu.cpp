@@ -1,4 +1,5 @@
 // CPU AdamW. Memory bandwidth is the bound: 28 bytes a float32 parameter, each touched once.
+#include "cpu/dispatch.h"
 #include "cpu/master_weights.h"
 #include "cpu/tensor_list.h"
 #include "ops/adamw/adamw.h"
@@ -37,14 +38,9 @@ void adamw(const AdamW& args) {
   parallel_for(list_chunks(args.list), cost, [&](int64_t chunk) {
     for_each_piece(args.list, args.tensors, chunk,
                    [&](const AdamWTensor& tensor, int64_t begin, int64_t end) {
-                     switch (tensor.dtype) {
-                       case DType::float16:
-                         return update_piece<float16>(tensor, begin, end, args.grad_scale);
-                       case DType::bfloat16:
-                         return update_piece<bfloat16>(tensor, begin, end, args.grad_scale);
-                       default:
-                         return update_piece<float>(tensor, begin, end, args.grad_scale);
-                     }
+                     dispatch_floating(tensor.dtype, [&](auto type) {
+                       update_piece<decltype(type)>(tensor, begin, end, args.grad_scale);
+                     });
                    });
   });
 }

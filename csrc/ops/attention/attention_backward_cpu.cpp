@@ -1,6 +1,7 @@
 // CPU attention, backward. A task holds a block of keys of one (batch, kv_head) and passes all
 // queries of its heads over it, so dK and dV are summed in place over queries and heads. Where
 // there are several blocks of keys, dQ is summed over them in float32, in the order of the blocks.
+#include "cpu/dispatch.h"
 #include "ops/attention/attention_gradient_tile.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
@@ -171,14 +172,7 @@ static void backward(const AttentionBackward& args) {
 }  // namespace
 
 void attention_backward(const AttentionBackward& args) {
-  switch (args.q.dtype) {
-    case DType::float16:
-      return backward<float16>(args);
-    case DType::bfloat16:
-      return backward<bfloat16>(args);
-    default:
-      return backward<float>(args);
-  }
+  dispatch_floating(args.q.dtype, [&](auto type) { backward<decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -1,6 +1,7 @@
 // CPU attention, gradient of the additive bias. A pass of its own, because the bias is shared in
 // ways that the tasks of the backward pass are not: a task owns a part of the bias and visits
 // every score that it was added to, in a fixed order. dS is computed again for it.
+#include "cpu/dispatch.h"
 #include "ops/attention/attention_gradient_tile.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
@@ -101,14 +102,7 @@ static void bias_gradient(const AttentionBiasGradient& args) {
 }  // namespace
 
 void attention_bias_gradient(const AttentionBiasGradient& args) {
-  switch (args.q.dtype) {
-    case DType::float16:
-      return bias_gradient<float16>(args);
-    case DType::bfloat16:
-      return bias_gradient<bfloat16>(args);
-    default:
-      return bias_gradient<float>(args);
-  }
+  dispatch_floating(args.q.dtype, [&](auto type) { bias_gradient<decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -1,5 +1,6 @@
 // CPU attention, forward. A task is a chunk of queries of one head: it passes over the keys once,
 // keeping the running maximum, sum and output of each query (online softmax).
+#include "cpu/dispatch.h"
 #include "ops/attention/attention_tile.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
@@ -228,14 +229,7 @@ static void forward(const AttentionForward& args) {
 }  // namespace
 
 void attention_forward(const AttentionForward& args) {
-  switch (args.q.dtype) {
-    case DType::float16:
-      return forward<float16>(args);
-    case DType::bfloat16:
-      return forward<bfloat16>(args);
-    default:
-      return forward<float>(args);
-  }
+  dispatch_floating(args.q.dtype, [&](auto type) { forward<decltype(type)>(args); });
 }
 
 void attention_dropout_mask(const AttentionDropoutMask& args) {

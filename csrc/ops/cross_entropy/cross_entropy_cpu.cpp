@@ -1,6 +1,7 @@
 // CPU cross-entropy: logits are read from memory once forward, and once backward where the gradient
 // is written in the same pass.
 #include "core/integers.h"
+#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "cpu/softmax_row.h"
 #include "ops/cross_entropy/cross_entropy.h"
@@ -128,25 +129,11 @@ static void backward(const CrossEntropyBackward& args) {
 }  // namespace
 
 void cross_entropy_forward(const CrossEntropyForward& args) {
-  switch (args.logits.dtype) {
-    case DType::float16:
-      return forward<float16>(args);
-    case DType::bfloat16:
-      return forward<bfloat16>(args);
-    default:
-      return forward<float>(args);
-  }
+  dispatch_floating(args.logits.dtype, [&](auto type) { forward<decltype(type)>(args); });
 }
 
 void cross_entropy_backward(const CrossEntropyBackward& args) {
-  switch (args.logits.dtype) {
-    case DType::float16:
-      return backward<float16>(args);
-    case DType::bfloat16:
-      return backward<bfloat16>(args);
-    default:
-      return backward<float>(args);
-  }
+  dispatch_floating(args.logits.dtype, [&](auto type) { backward<decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

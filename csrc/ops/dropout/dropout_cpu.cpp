@@ -1,4 +1,5 @@
 // CPU dropout, a group of Philox blocks at a time.
+#include "cpu/dispatch.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
 #include "cpu/philox_lanes.h"
@@ -38,14 +39,7 @@ static void run(const Dropout& args) {
 }  // namespace
 
 void dropout(const Dropout& args) {
-  switch (args.x.dtype) {
-    case DType::float16:
-      return run<float16>(args);
-    case DType::bfloat16:
-      return run<bfloat16>(args);
-    default:
-      return run<float>(args);
-  }
+  dispatch_floating(args.x.dtype, [&](auto type) { run<decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

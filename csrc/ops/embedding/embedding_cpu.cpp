@@ -1,6 +1,7 @@
 // CPU embedding. Backward sorts the positions by index, so that every row of the gradient is summed
 // by one task, in the order of the positions, and written once.
 #include "core/integers.h"
+#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 #include "ops/embedding/embedding.h"
@@ -142,14 +143,7 @@ void embedding_forward(const EmbeddingForward& args) {
 }
 
 void embedding_backward(const EmbeddingBackward& args) {
-  switch (args.dy.dtype) {
-    case DType::float16:
-      return backward<float16>(args);
-    case DType::bfloat16:
-      return backward<bfloat16>(args);
-    default:
-      return backward<float>(args);
-  }
+  dispatch_floating(args.dy.dtype, [&](auto type) { backward<decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -2,6 +2,7 @@
 // the product of a panel of each (cpu/micro_gemm.h). Few rows with many columns, as in decoding
 // one token, skip the packing: there each weight is used only once or a few times.
 #include "cpu/activations.h"
+#include "cpu/dispatch.h"
 #include "cpu/micro_gemm.h"
 #include "cpu/parallel.h"
 #include "ops/gemm/gemm.h"
@@ -270,14 +271,7 @@ static void product_into(const Gemm& g) {
 }  // namespace
 
 void gemm(const Gemm& g) {
-  switch (g.a.dtype) {
-    case DType::float16:
-      return product_into<float16>(g);
-    case DType::bfloat16:
-      return product_into<bfloat16>(g);
-    default:
-      return product<float, float>(g);
-  }
+  dispatch_floating(g.a.dtype, [&](auto type) { product_into<decltype(type)>(g); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -1,4 +1,5 @@
 // CPU gradient norm: one float64 sum a chunk, then the sum of those in their order.
+#include "cpu/dispatch.h"
 #include "cpu/simd.h"
 #include "cpu/tensor_list.h"
 #include "ops/grad_norm/grad_norm.h"
@@ -37,14 +38,9 @@ static void scale_piece(T* values, int64_t count, float scale) {
 template <typename Body>
 PYMODEL_INLINE void typed_piece(const GradTensor& tensor, int64_t begin, int64_t end,
                                 const Body& body) {
-  switch (tensor.dtype) {
-    case DType::float16:
-      return body(static_cast<float16*>(tensor.data) + begin, end - begin);
-    case DType::bfloat16:
-      return body(static_cast<bfloat16*>(tensor.data) + begin, end - begin);
-    default:
-      return body(static_cast<float*>(tensor.data) + begin, end - begin);
-  }
+  dispatch_floating(tensor.dtype, [&](auto type) {
+    body(static_cast<decltype(type)*>(tensor.data) + begin, end - begin);
+  });
 }
 
 }  // namespace

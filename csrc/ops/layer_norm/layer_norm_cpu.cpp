@@ -1,4 +1,5 @@
 // CPU layer normalisation. Each row is read three times, twice of them from the first-level cache.
+#include "cpu/dispatch.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
 #include "ops/layer_norm/layer_norm.h"
@@ -145,25 +146,11 @@ static void backward(const LayerNormBackward& args) {
 }  // namespace
 
 void layer_norm_forward(const LayerNormForward& args) {
-  switch (args.x.dtype) {
-    case DType::float16:
-      return forward<float16>(args);
-    case DType::bfloat16:
-      return forward<bfloat16>(args);
-    default:
-      return forward<float>(args);
-  }
+  dispatch_floating(args.x.dtype, [&](auto type) { forward<decltype(type)>(args); });
 }
 
 void layer_norm_backward(const LayerNormBackward& args) {
-  switch (args.dy.dtype) {
-    case DType::float16:
-      return backward<float16>(args);
-    case DType::bfloat16:
-      return backward<bfloat16>(args);
-    default:
-      return backward<float>(args);
-  }
+  dispatch_floating(args.dy.dtype, [&](auto type) { backward<decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -1,4 +1,5 @@
 // CPU random fills, a group of Philox blocks at a time.
+#include "cpu/dispatch.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
 #include "cpu/philox_lanes.h"
@@ -73,14 +74,7 @@ static void fill(const RandomFill& args, const Draw& draw) {
 
 template <typename Draw>
 static void fill_any(const RandomFill& args, const Draw& draw) {
-  switch (args.out.dtype) {
-    case DType::float16:
-      return fill<float16>(args, draw);
-    case DType::bfloat16:
-      return fill<bfloat16>(args, draw);
-    default:
-      return fill<float>(args, draw);
-  }
+  dispatch_floating(args.out.dtype, [&](auto type) { fill<decltype(type)>(args, draw); });
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // CPU stochastic gradient descent, bound by memory bandwidth.
+#include "cpu/dispatch.h"
 #include "cpu/master_weights.h"
 #include "cpu/tensor_list.h"
 #include "ops/sgd/sgd.h"
@@ -34,14 +35,9 @@ void sgd(const Sgd& args) {
   parallel_for(list_chunks(args.list), cost, [&](int64_t chunk) {
     for_each_piece(args.list, args.tensors, chunk,
                    [&](const SgdTensor& tensor, int64_t begin, int64_t end) {
-                     switch (tensor.dtype) {
-                       case DType::float16:
-                         return update_piece<float16>(tensor, begin, end, args.grad_scale);
-                       case DType::bfloat16:
-                         return update_piece<bfloat16>(tensor, begin, end, args.grad_scale);
-                       default:
-                         return update_piece<float>(tensor, begin, end, args.grad_scale);
-                     }
+                     dispatch_floating(tensor.dtype, [&](auto type) {
+                       update_piece<decltype(type)>(tensor, begin, end, args.grad_scale);
+                     });
                    });
   });
 }

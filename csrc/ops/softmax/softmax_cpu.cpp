@@ -1,5 +1,6 @@
 // CPU softmax. Along a dense dimension a vector holds neighbouring classes of one slice; otherwise
 // it holds one class of kLanes neighbouring slices, and no lane talks to another.
+#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "cpu/softmax_row.h"
 #include "ops/softmax/softmax.h"
@@ -157,25 +158,11 @@ static void backward(const SoftmaxBackward& args) {
 }  // namespace
 
 void softmax_forward(const SoftmaxForward& args) {
-  switch (args.x.dtype) {
-    case DType::float16:
-      return forward<float16>(args);
-    case DType::bfloat16:
-      return forward<bfloat16>(args);
-    default:
-      return forward<float>(args);
-  }
+  dispatch_floating(args.x.dtype, [&](auto type) { forward<decltype(type)>(args); });
 }
 
 void softmax_backward(const SoftmaxBackward& args) {
-  switch (args.y.dtype) {
-    case DType::float16:
-      return backward<float16>(args);
-    case DType::bfloat16:
-      return backward<bfloat16>(args);
-    default:
-      return backward<float>(args);
-  }
+  dispatch_floating(args.y.dtype, [&](auto type) { backward<decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA
