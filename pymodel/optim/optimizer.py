@@ -146,7 +146,8 @@ class Optimizer:
             self._update(updates, float(grad_scale))
 
     def _update(self, updates: list[Update], grad_scale: float) -> None:
-        raise NotImplementedError
+        """One step of the method, over all tensors at once; every optimizer has its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
     def _state_of(self, index: int, parameter: Tensor) -> dict[str, Any]:
         state = self.state.setdefault(index, {"step": 0})
