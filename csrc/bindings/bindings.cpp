@@ -105,6 +105,16 @@ Workspace::Workspace(int64_t bytes)
 Workspace::~Workspace() { release(data_, bytes_); }
 
 // ---------------------------------------------------------------------------------------------
+// Running
+
+Execution current_execution(Device device) { return {device, nullptr}; }
+
+void throw_no_kernel(const char* name, Device device) {
+  throw DeviceError(std::string(name) + ": this build of pymodel has no kernel for device '" +
+                    device_name(device) + "'; use device='cpu'");
+}
+
+// ---------------------------------------------------------------------------------------------
 // Module
 
 static void translate_exceptions(std::exception_ptr pointer) {

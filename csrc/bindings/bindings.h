@@ -12,7 +12,8 @@
 
 #include "core/array.h"
 #include "core/errors.h"
-#include "core/isa.h"
+#include "core/execution.h"
+#include "core/kernel.h"
 
 namespace pymodel {
 
@@ -78,12 +79,32 @@ class Workspace {
   size_t bytes_;
 };
 
-// Runs the kernel built for `device`, without the GIL.
-#define PYMODEL_RUN(name, device, arguments) \
-  do {                                       \
-    static_cast<void>(device);               \
-    ::pybind11::gil_scoped_release released; \
-    PYMODEL_CPU_KERNEL(name)(arguments);     \
-  } while (false)
+// Runs the kernel built for `device`, in its current stream and without the GIL.
+#define PYMODEL_RUN(name, device, arguments)                                             \
+  ::pymodel::run_kernel(#name, device, PYMODEL_CPU_KERNEL(name), &::pymodel::cuda::name, \
+                        &::pymodel::simt::name, arguments)
+
+template <typename Arguments>
+using DeviceKernel = void(const Arguments&, const Execution&);
+
+// The stream that kernels of `device` are put into now, by this thread.
+Execution current_execution(Device device);
+
+[[noreturn]] void throw_no_kernel(const char* name, Device device);
+
+template <typename Arguments>
+void run_kernel(const char* name, Device device, void (*cpu)(const Arguments&),
+                DeviceKernel<Arguments>* cuda, DeviceKernel<Arguments>* simt,
+                const Arguments& arguments) {
+  const Execution on = current_execution(device);
+  DeviceKernel<Arguments>* const kernel = device.type == DeviceType::cuda ? cuda : simt;
+  if (device.type != DeviceType::cpu && kernel == nullptr) throw_no_kernel(name, device);
+  py::gil_scoped_release released;
+  if (device.type == DeviceType::cpu) {
+    cpu(arguments);
+  } else {
+    kernel(arguments, on);
+  }
+}
 
 }  // namespace pymodel

@@ -61,6 +61,9 @@ DType from_message_type(dlpack::DataType type) {
 
 dlpack::Device to_message_device(Device device) {
   switch (device.type) {
+    case DeviceType::cuda:
+      return {dlpack::kCuda, device.index};
+    case DeviceType::simt:  // its memory is the host's
     case DeviceType::cpu:
       break;
   }

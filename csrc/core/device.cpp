@@ -15,6 +15,10 @@ Device parse_device(const std::string& name) {
 
 std::string device_name(Device device) {
   switch (device.type) {
+    case DeviceType::cuda:
+      return "cuda:" + std::to_string(device.index);
+    case DeviceType::simt:
+      return "simt";
     case DeviceType::cpu:
       break;
   }

@@ -5,7 +5,11 @@
 
 namespace pymodel {
 
-enum class DeviceType { cpu };
+enum class DeviceType {
+  cpu,
+  cuda,
+  simt,  // CUDA kernels under the emulator (csrc/simt), for tests
+};
 
 struct Device {
   DeviceType type = DeviceType::cpu;
