@@ -11,8 +11,9 @@
 #include <string>
 
 #include "core/array.h"
+#include "core/backend.h"
 #include "core/errors.h"
-#include "core/isa.h"
+#include "core/kernel.h"
 
 namespace pymodel {
 
@@ -64,10 +65,11 @@ inline TensorView view_or_null(const Array* array) {
   return array == nullptr ? TensorView{} : array->view();
 }
 
-// Scratch memory that lives as long as one kernel call.
+// Scratch memory that lives as long as one kernel call: host memory, or memory of the device that
+// the kernel runs on, which is released in the order of its stream.
 class Workspace {
  public:
-  explicit Workspace(int64_t bytes);
+  explicit Workspace(int64_t bytes, const Execution& on = {});
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -76,14 +78,40 @@ class Workspace {
  private:
   void* data_;
   size_t bytes_;
+  Execution on_;
 };
 
-// Runs the kernel built for `device`, without the GIL.
-#define PYMODEL_RUN(name, device, arguments) \
-  do {                                       \
-    static_cast<void>(device);               \
-    ::pybind11::gil_scoped_release released; \
-    PYMODEL_CPU_KERNEL(name)(arguments);     \
-  } while (false)
+// Runs the kernel built for `device`, in its current stream and without the GIL.
+#define PYMODEL_RUN(name, device, arguments)                                             \
+  ::pymodel::run_kernel(#name, device, PYMODEL_CPU_KERNEL(name), &::pymodel::cuda::name, \
+                        &::pymodel::simt::name, arguments)
+
+template <typename Arguments>
+using DeviceKernel = void(const Arguments&, const Execution&);
+
+// Whether every kernel is waited for before the next line runs: on the emulator, and on GPUs with
+// PYMODEL_CUDA_BLOCKING=1, so that an error is raised by the call that caused it. Never while a
+// graph is being captured, when nothing runs.
+bool runs_blocking(const Execution& on);
+
+[[noreturn]] void throw_no_kernel(const char* name, Device device);
+
+template <typename Arguments>
+void run_kernel(const char* name, Device device, void (*cpu)(const Arguments&),
+                DeviceKernel<Arguments>* cuda, DeviceKernel<Arguments>* simt,
+                const Arguments& arguments) {
+  if (device.is_cpu()) {
+    py::gil_scoped_release released;
+    cpu(arguments);
+    return;
+  }
+  DeviceKernel<Arguments>* const kernel = device.type == DeviceType::cuda ? cuda : simt;
+  if (kernel == nullptr) throw_no_kernel(name, device);
+  const Execution on = current_execution(device);
+  const DeviceGuard guard(device);
+  py::gil_scoped_release released;
+  kernel(arguments, on);
+  if (runs_blocking(on)) backend_for(device).synchronize(on);
+}
 
 }  // namespace pymodel
