@@ -14,15 +14,15 @@ add_library(pymodel_options INTERFACE)
 target_compile_features(pymodel_options INTERFACE cxx_std_17)
 target_include_directories(pymodel_options INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/csrc")
 target_link_libraries(pymodel_options INTERFACE OpenMP::OpenMP_CXX)
-target_compile_options(
-  pymodel_options
-  INTERFACE -Wall
-            -Wextra
-            -Wno-unknown-pragmas
-            $<$<BOOL:${PYMODEL_WERROR}>:-Werror>
-            # Speed without giving up IEEE semantics: no errno from libm, no trapping, but never
-            # -ffast-math, which lets the compiler assume that NaN and infinity do not occur.
-            -fno-math-errno
-            -fno-trapping-math)
+set(cxx_options
+    -Wall
+    -Wextra
+    -Wno-unknown-pragmas
+    $<$<BOOL:${PYMODEL_WERROR}>:-Werror>
+    # Speed without giving up IEEE semantics: no errno from libm, no trapping, but never
+    # -ffast-math, which lets the compiler assume that NaN and infinity do not occur.
+    -fno-math-errno
+    -fno-trapping-math)
+target_compile_options(pymodel_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_options}>")
 
 set(pymodel_build_options "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}")

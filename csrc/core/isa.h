@@ -1,4 +1,4 @@
-// Which instruction set the CPU kernels run with, and how one of their builds is chosen.
+// Which instruction set the CPU kernels run with.
 #pragma once
 
 #include <string>
@@ -16,50 +16,5 @@ Isa active_isa();
 Isa detected_isa();
 
 const char* isa_name(Isa isa);
-
-}  // namespace pymodel
-
-// Kernels are declared once and exist once per instruction set, each in its own namespace.
-#ifdef PYMODEL_X86
-#define PYMODEL_DECLARE_KERNEL(name, Arguments) \
-  namespace cpu::generic {                      \
-  void name(const Arguments&);                  \
-  }                                             \
-  namespace cpu::avx2 {                         \
-  void name(const Arguments&);                  \
-  }                                             \
-  namespace cpu::avx512 {                       \
-  void name(const Arguments&);                  \
-  }                                             \
-  namespace cpu::avx512_bf16 {                  \
-  void name(const Arguments&);                  \
-  }
-#define PYMODEL_CPU_KERNEL(name)                                                        \
-  ::pymodel::choose_kernel(&::pymodel::cpu::generic::name, &::pymodel::cpu::avx2::name, \
-                           &::pymodel::cpu::avx512::name, &::pymodel::cpu::avx512_bf16::name)
-#else
-#define PYMODEL_DECLARE_KERNEL(name, Arguments) \
-  namespace cpu::generic {                      \
-  void name(const Arguments&);                  \
-  }
-#define PYMODEL_CPU_KERNEL(name) (&::pymodel::cpu::generic::name)
-#endif
-
-namespace pymodel {
-
-template <typename Kernel>
-static inline Kernel* choose_kernel(Kernel* generic, Kernel* avx2, Kernel* avx512, Kernel* bf16) {
-  switch (active_isa()) {
-    case Isa::avx512_bf16:
-      return bf16;
-    case Isa::avx512:
-      return avx512;
-    case Isa::avx2:
-      return avx2;
-    case Isa::generic:
-      break;
-  }
-  return generic;
-}
 
 }  // namespace pymodel

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace pymodel {
 
 constexpr uint32_t kPhiloxMultiplier0 = 0xD2511F53u, kPhiloxMultiplier1 = 0xCD9E8D57u;
@@ -17,8 +19,8 @@ struct PhiloxBlock {
 };
 
 // Four 32-bit words for a 128-bit counter (two halves) under a 64-bit seed.
-static inline __attribute__((always_inline)) PhiloxBlock philox(uint64_t seed, uint64_t counter_low,
-                                                                uint64_t counter_high) {
+static inline __attribute__((always_inline)) PYMODEL_HOST_DEVICE PhiloxBlock
+philox(uint64_t seed, uint64_t counter_low, uint64_t counter_high) {
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
   PhiloxBlock c = {{static_cast<uint32_t>(counter_low), static_cast<uint32_t>(counter_low >> 32),
                     static_cast<uint32_t>(counter_high),
@@ -36,8 +38,8 @@ static inline __attribute__((always_inline)) PhiloxBlock philox(uint64_t seed, u
 }
 
 // The word of logical element `index`: four neighbours share a block. `offset` numbers the call.
-static inline __attribute__((always_inline)) uint32_t philox_word(uint64_t seed, uint64_t offset,
-                                                                  uint64_t index) {
+static inline __attribute__((always_inline)) PYMODEL_HOST_DEVICE uint32_t
+philox_word(uint64_t seed, uint64_t offset, uint64_t index) {
   return philox(seed, index >> 2, offset).word[index & 3];
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/dtype.h"
+#include "core/host_device.h"
 
 namespace pymodel {
 
@@ -15,7 +16,7 @@ struct TensorView {
   int64_t strides[kMaxDims] = {};  // in elements; 0 along an expanded dimension
 };
 
-static inline int64_t numel(const TensorView& view) {
+static inline PYMODEL_HOST_DEVICE int64_t numel(const TensorView& view) {
   int64_t count = 1;
   for (int i = 0; i < view.ndim; ++i) count *= view.shape[i];
   return count;
@@ -32,7 +33,7 @@ static inline bool is_contiguous(const TensorView& view) {
 }
 
 template <typename T>
-static inline T* data_as(const TensorView& view) {
+static inline PYMODEL_HOST_DEVICE T* data_as(const TensorView& view) {
   return static_cast<T*>(view.data);
 }
 

@@ -20,7 +20,7 @@
 // heads.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

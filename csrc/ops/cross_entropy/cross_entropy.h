@@ -13,7 +13,7 @@
 // Vision", arXiv:1512.00567, section 7.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

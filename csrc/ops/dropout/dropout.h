@@ -10,7 +10,7 @@
 // JMLR 15, 2014, in the inverted form that leaves evaluation alone.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

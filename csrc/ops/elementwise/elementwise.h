@@ -4,7 +4,7 @@
 // Only the output must not overlap itself. A view whose data is null stands for a number.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

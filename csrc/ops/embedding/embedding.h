@@ -6,7 +6,7 @@
 // any type are picked; only floating ones have a backward.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

@@ -13,7 +13,7 @@
 #pragma once
 
 #include "core/activation.h"
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

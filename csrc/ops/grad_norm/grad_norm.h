@@ -7,7 +7,7 @@
 #pragma once
 
 #include "core/dtype.h"
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_list.h"
 
 namespace pymodel {

@@ -10,7 +10,7 @@
 // Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

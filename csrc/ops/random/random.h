@@ -12,7 +12,7 @@
 // Mathematical Statistics 29, 1958.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

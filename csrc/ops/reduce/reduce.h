@@ -6,7 +6,7 @@
 // depends on shape and strides alone: the bits do not depend on the number of threads.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {

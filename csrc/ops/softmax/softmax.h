@@ -8,7 +8,7 @@
 // zeros, its log_softmax -infinity, and its gradient zeros, as a fully masked attention row asks.
 #pragma once
 
-#include "core/isa.h"
+#include "core/kernel.h"
 #include "core/tensor_view.h"
 
 namespace pymodel {
