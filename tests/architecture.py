@@ -17,6 +17,7 @@ LAYERS = [
     ["errors+files"],
     ["_core"],
     ["device+random"],
+    ["cuda"],
     ["tensor+tensor_methods+autograd"],
     ["ops"],
     ["nn", "optim"],

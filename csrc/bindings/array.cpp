@@ -116,10 +116,8 @@ PYMODEL_BINDINGS(m) {
       .def_property_readonly("pinned",
                              [](const Array& a) { return a.storage()->pinned_by() != nullptr; })
       // A contiguous array of the same elements on another device, or another one on this.
-      .def("moved",
-           [](const Array& a, const std::string& device, bool non_blocking) {
-             return moved(a, parse_device(device), non_blocking);
-           })
+      .def("moved", [](const Array& a, const std::string& device,
+                       bool non_blocking) { return moved(a, parse_device(device), non_blocking); })
       .def("pin", &pinned)
       .def("empty_like",
            [](const Array& a) { return Array::empty(a.shape(), a.dtype(), a.device()); })

@@ -119,8 +119,8 @@ Workspace::~Workspace() {
 bool runs_blocking(const Execution& on) {
   static const char* const setting = std::getenv("PYMODEL_CUDA_BLOCKING");
   static const bool asked_for = setting != nullptr && std::string(setting) == "1";
-  const bool blocking = on.device.type == DeviceType::simt ||
-                        (asked_for && on.device.type == DeviceType::cuda);
+  const bool blocking =
+      on.device.type == DeviceType::simt || (asked_for && on.device.type == DeviceType::cuda);
   return blocking && !backend_for(on.device).capturing(on);
 }
 

@@ -30,7 +30,7 @@ class Storage {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
-  bool read_only() const { return read_only_; }  // foreign memory that must not be written
+  bool read_only() const { return read_only_; }      // foreign memory that must not be written
   Backend* pinned_by() const { return pinned_by_; }  // null for ordinary memory
 
  private:

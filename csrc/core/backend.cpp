@@ -6,7 +6,8 @@
 
 namespace pymodel {
 
-// Defined by csrc/cuda/backend.cu, once in each namespace; absent from a build without that backend.
+// Defined by csrc/cuda/backend.cu, once in each namespace; absent from a build without that
+// backend.
 namespace cuda {
 __attribute__((weak)) Backend& backend();
 }

@@ -31,9 +31,9 @@ class Backend {
   // 0 where none can be used; why_unavailable() then says why and what to do, and is empty else.
   virtual int device_count() = 0;
   virtual std::string why_unavailable() = 0;
-  virtual std::string title(int index) = 0;              // such as "NVIDIA H200"
-  virtual int capability(int index) = 0;                 // 90 for compute capability 9.0
-  virtual int exchange_device(int index) noexcept = 0;   // makes it this thread's; returns the last
+  virtual std::string title(int index) = 0;             // such as "NVIDIA H200"
+  virtual int capability(int index) = 0;                // 90 for compute capability 9.0
+  virtual int exchange_device(int index) noexcept = 0;  // makes it this thread's; returns the last
 
   // --- memory: stream-ordered, so a block may be handed out again while kernels still read it ---
   virtual void* allocate(size_t bytes, const Execution& on) = 0;  // throws OutOfMemory
@@ -55,8 +55,8 @@ class Backend {
   virtual void hold_pinned(const void* data, const Execution& on) = 0;
 
   // --- streams and events ------------------------------------------------------------------------
-  virtual void synchronize(const Execution& on) = 0;    // waits for the stream
-  virtual void synchronize_device(int index) = 0;       // waits for all streams
+  virtual void synchronize(const Execution& on) = 0;  // waits for the stream
+  virtual void synchronize_device(int index) = 0;     // waits for all streams
   // Streams are never destroyed, only handed out again: tensors are released in the order of the
   // stream that they were made in, however late that is.
   virtual void* take_stream(int index) = 0;
@@ -64,13 +64,15 @@ class Backend {
   virtual void* create_event(int index) = 0;
   virtual void destroy_event(void* event) noexcept = 0;
   virtual void record(void* event, const Execution& on) = 0;
-  virtual void wait(const Execution& on, void* event) = 0;  // later work of `on` waits, not the host
+  virtual void wait(const Execution& on,
+                    void* event) = 0;  // later work of `on` waits, not the host
   virtual void synchronize_event(void* event) = 0;
   virtual double elapsed_ms(void* start, void* end) = 0;
 
-  // --- graphs --------------------------------------------------------------------------------------
-  // Between the two, work put into the stream is noted instead of done; memory allocated meanwhile
-  // stays at its address until destroy_graph() and the release of its last block.
+  // --- graphs
+  // -------------------------------------------------------------------------------------- Between
+  // the two, work put into the stream is noted instead of done; memory allocated meanwhile stays at
+  // its address until destroy_graph() and the release of its last block.
   virtual void begin_capture(const Execution& on) = 0;
   virtual void* end_capture(const Execution& on) = 0;
   virtual bool capturing(const Execution& on) = 0;

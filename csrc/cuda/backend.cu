@@ -1,7 +1,5 @@
 // The backend of CUDA devices (core/backend.h), on the CUDA runtime that is linked in statically:
 // nothing here runs before a device is asked for, so the module imports without a driver.
-#include "core/backend.h"
-
 #include <cuda_runtime.h>
 
 #include <array>
@@ -10,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/backend.h"
 #include "core/errors.h"
 #include "cuda/launch.h"
 #include "cuda/memory.h"
@@ -243,7 +242,8 @@ class CudaBackend final : public Backend {
     return milliseconds;
   }
 
-  // --- graphs --------------------------------------------------------------------------------------
+  // --- graphs
+  // --------------------------------------------------------------------------------------
 
   void begin_capture(const Execution& on) override {
     const DeviceGuard guard(on.device);
@@ -283,7 +283,8 @@ class CudaBackend final : public Backend {
 
   void destroy_graph(void* graph) noexcept override {
     cudaGraphExecDestroy(graph_of(graph));
-    for (int i = 0; i < count_; ++i) memory_[static_cast<size_t>(i)]->destroy_graph(graph_of(graph));
+    for (int i = 0; i < count_; ++i)
+      memory_[static_cast<size_t>(i)]->destroy_graph(graph_of(graph));
   }
 
  private:

@@ -1,5 +1,3 @@
-#include "cuda/memory.h"
-
 #include <algorithm>
 #include <cstdio>
 #include <limits>
@@ -7,6 +5,7 @@
 
 #include "core/errors.h"
 #include "cuda/launch.h"
+#include "cuda/memory.h"
 
 namespace pymodel::PYMODEL_BACKEND {
 namespace {

@@ -15,8 +15,9 @@ namespace pymodel::PYMODEL_BACKEND {
 
 // The memory of one device.
 //
-// While a stream is being captured, its blocks come from a store that belongs to the graph: a replay
-// runs on the addresses of the capture, so they may serve nothing else as long as the graph lives.
+// While a stream is being captured, its blocks come from a store that belongs to the graph: a
+// replay runs on the addresses of the capture, so they may serve nothing else as long as the graph
+// lives.
 class DeviceMemory {
  public:
   explicit DeviceMemory(int index) : index_(index) {}
@@ -54,9 +55,9 @@ class DeviceMemory {
   std::mutex mutex_;
   cudaMemPool_t pool_ = nullptr;
   size_t in_use_ = 0, peak_in_use_ = 0;
-  std::map<cudaStream_t, GraphStore*> captures_;            // under way
-  std::map<cudaGraphExec_t, GraphStore*> graphs_;           // alive
-  std::unordered_map<void*, GraphStore*> graph_blocks_;     // handed out
+  std::map<cudaStream_t, GraphStore*> captures_;         // under way
+  std::map<cudaGraphExec_t, GraphStore*> graphs_;        // alive
+  std::unordered_map<void*, GraphStore*> graph_blocks_;  // handed out
   std::vector<Release> deferred_;  // freeing is no part of a graph: done once captures have ended
 };
 
@@ -75,8 +76,8 @@ class PinnedMemory {
   };
 
   std::mutex mutex_;
-  std::map<void*, Block> blocks_;                     // all, by address
-  std::map<size_t, std::vector<void*>> free_;         // by size
+  std::map<void*, Block> blocks_;              // all, by address
+  std::map<size_t, std::vector<void*>> free_;  // by size
 };
 
 }  // namespace pymodel::PYMODEL_BACKEND
