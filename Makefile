@@ -13,21 +13,40 @@ NATIVE := CMakeLists.txt $(shell find csrc cmake 2>/dev/null)
 # The build requirements of pyproject.toml: in the environment itself, so that rebuilding
 # compiles only what changed and needs no network.
 BUILD_REQUIRES := scikit-build-core pybind11 cmake ninja
+CONFIGURE = $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+  -DPython_EXECUTABLE=$(abspath $(BIN)/python) -Dpybind11_DIR="$$($(BIN)/pybind11-config --cmakedir)"
 CXX_FILES := find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench dev wheel clean distclean
+.PHONY: help demo test sanitize cuda gpu-check lint format bench dev wheel clean distclean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two pip runs would fight over .venv
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed-plot  ## install into .venv, then train and sample a small GPT (about two minutes)
 	$(BIN)/pymodel quickstart $(ARGS)
 
 test: $(VENV)/installed-test  ## install with the test extra, then run the whole test suite
 	$(BIN)/pytest -n 2 -p no:benchmark $(ARGS)
+
+# The compiled module comes from a build of its own, with the sanitizers and the generic CPU
+# kernels; leaks are what Python keeps until it ends.
+sanitize: $(VENV)/installed-test  ## run the CUDA kernels on the emulator under AddressSanitizer and UBSan
+	$(CONFIGURE) -B build/sanitize -DPYMODEL_SIMT=ON -DPYMODEL_CUDA=OFF -DPYMODEL_SANITIZE=ON -DPYMODEL_WERROR=OFF \
+	  -DPYMODEL_GENERIC_ONLY=ON -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/build/sanitize/package/pymodel
+	mkdir -p build/sanitize/package && cp -r pymodel tests/simt/sitecustomize.py build/sanitize/package/
+	$(BIN)/cmake --build build/sanitize
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  PYTHONPATH=build/sanitize/package $(BIN)/python -m pytest -n 2 -p no:benchmark --device simt tests/ops $(ARGS)
+
+cuda: $(VENV)/ready  ## compile every CUDA kernel (needs nvcc, no GPU) and report registers and spills
+	$(CONFIGURE) -B build/cuda -DPYMODEL_CUDA=ON -DPYMODEL_CUDA_REPORT=ON
+	$(BIN)/cmake --build build/cuda --clean-first --target cuda_kernels >build/cuda/build.log \
+	  || { cat build/cuda/build.log; exit 1; }
+	$(BIN)/python cmake/kernel_report.py build/cuda/build.log
 
 lint: $(VENV)/installed-lint  ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check
@@ -45,9 +64,8 @@ bench: $(VENV)/installed-bench  ## install with the bench extra, then time the k
 
 # For an environment of one's own: afterwards PYTHONPATH=. is enough. ARGS goes to CMake.
 dev: $(VENV)/ready  ## build the compiled module into the source tree
-	$(BIN)/cmake -G Ninja -B build/dev -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
-	  -DPython_EXECUTABLE=$(abspath $(BIN)/python) -Dpybind11_DIR="$$($(BIN)/pybind11-config --cmakedir)" \
-	  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/pymodel -DCMAKE_EXPORT_COMPILE_COMMANDS=ON $(ARGS)
+	$(CONFIGURE) -B build/dev -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/pymodel \
+	  -DCMAKE_EXPORT_COMPILE_COMMANDS=ON $(ARGS)
 	$(BIN)/cmake --build build/dev
 
 wheel: $(VENV)/ready  ## build a wheel into dist/
@@ -70,8 +88,13 @@ $(VENV)/ready:
 # Editable: the installed package is this folder's Python files plus the compiled module in
 # .venv, wherever Python starts, so nothing here can shadow it.
 $(VENV)/installed-%: $(VENV)/ready pyproject.toml
-	$(BIN)/pip install --no-build-isolation --editable '.[$*]'
+	$(BIN)/pip install --no-build-isolation --editable '.[$*]' $(NATIVE_OPTIONS)
 	touch $@
+
+# Tests run the CUDA kernels too, on the emulator, which nobody else needs to wait for. Once there,
+# it stays: every target shares the one compiled module of .venv.
+NATIVE_OPTIONS = --config-settings=cmake.define.PYMODEL_SIMT=$(if $(wildcard $(VENV)/installed-test),ON,OFF)
+$(VENV)/installed-test: NATIVE_OPTIONS = --config-settings=cmake.define.PYMODEL_SIMT=ON
 
 # Linting reads types but runs nothing: C++ changes are no reason to build again.
 $(VENV)/installed-plot $(VENV)/installed-test $(VENV)/installed-bench: $(NATIVE)

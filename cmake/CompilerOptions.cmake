@@ -7,6 +7,7 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 option(PYMODEL_WERROR "Treat compiler warnings as errors" ON)
+option(PYMODEL_SANITIZE "Build with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 
@@ -24,5 +25,11 @@ set(cxx_options
     -fno-math-errno
     -fno-trapping-math)
 target_compile_options(pymodel_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_options}>")
+
+if(PYMODEL_SANITIZE)
+  set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined -g1)
+  target_compile_options(pymodel_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${sanitizers}>")
+  target_link_options(pymodel_options INTERFACE -fsanitize=address,undefined)
+endif()
 
 set(pymodel_build_options "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}")

@@ -3,9 +3,11 @@
 
 include(CheckCXXCompilerFlag)
 
+option(PYMODEL_GENERIC_ONLY "Build the CPU kernels for the generic instruction set alone" OFF)
+
 set(pymodel_isas generic)
 set(pymodel_flags_generic "")
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT PYMODEL_GENERIC_ONLY)
   set(pymodel_flags_avx2 -mavx2 -mfma -mf16c)
   set(pymodel_flags_avx512 ${pymodel_flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl
                            -mprefer-vector-width=512)

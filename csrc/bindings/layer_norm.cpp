@@ -6,8 +6,8 @@ namespace pymodel {
 namespace {
 
 void forward(const Array& x, const Array* residual, const Array* sum, const Array* weight,
-             const Array* bias, const Array& y, const Array& mean, const Array& rstd, float eps) {
-  const Checker check("layer_norm");
+             const Array* bias, const Array& y, const Array* mean, const Array& rstd, float eps) {
+  const Checker check(mean == nullptr ? "rms_norm" : "layer_norm");
   check.ndim("x", x, 2);
   check.floating("x", x);
   check.unit_stride("x", x);
@@ -28,13 +28,14 @@ void forward(const Array& x, const Array* residual, const Array* sum, const Arra
   check.shape_like("out", y, x);
   check.dtype("out", y, {x.dtype()});
   check.unit_stride("out", y);
-  for (auto [name, array] : {std::pair{"mean", &mean}, std::pair{"rstd", &rstd}}) {
+  for (auto [name, array] : {std::pair{"mean", mean}, std::pair{"rstd", &rstd}}) {
+    if (array == nullptr) continue;
     check.shape(name, *array, {rows});
     check.dtype(name, *array, {DType::float32});
     check.contiguous(name, *array);
   }
   if ((residual == nullptr) != (sum == nullptr)) check.fail("residual and sum go together");
-  check.same_device({&x, residual, sum, weight, bias, &y, &mean, &rstd});
+  check.same_device({&x, residual, sum, weight, bias, &y, mean, &rstd});
   LayerNormForward args;
   args.x = x.view();
   args.residual = view_or_null(residual);
@@ -42,7 +43,7 @@ void forward(const Array& x, const Array* residual, const Array* sum, const Arra
   args.weight = view_or_null(weight);
   args.bias = view_or_null(bias);
   args.y = y.view();
-  args.mean = mean.view();
+  args.mean = view_or_null(mean);
   args.rstd = rstd.view();
   args.eps = eps;
   PYMODEL_RUN(layer_norm_forward, x.device(), args);
@@ -51,9 +52,9 @@ void forward(const Array& x, const Array* residual, const Array* sum, const Arra
 // Called by the op's own backward with what its forward saved: only what the user could have got
 // wrong, the incoming gradients, is checked.
 void backward(const Array& dy, const Array* dsum, const Array& input, const Array* weight,
-              const Array& mean, const Array& rstd, const Array& dx, const Array* dweight,
+              const Array* mean, const Array& rstd, const Array& dx, const Array* dweight,
               const Array* dbias, bool accumulate) {
-  const Checker check("layer_norm backward");
+  const Checker check(mean == nullptr ? "rms_norm backward" : "layer_norm backward");
   check.shape_like("gradient", dy, input);
   check.dtype("gradient", dy, {input.dtype()});
   check.unit_stride("gradient", dy);
@@ -67,7 +68,7 @@ void backward(const Array& dy, const Array* dsum, const Array& input, const Arra
   args.dsum = view_or_null(dsum);
   args.input = input.view();
   args.weight = view_or_null(weight);
-  args.mean = mean.view();
+  args.mean = view_or_null(mean);
   args.rstd = rstd.view();
   args.dx = dx.view();
   args.dweight = view_or_null(dweight);

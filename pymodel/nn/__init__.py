@@ -9,7 +9,7 @@ from pymodel.nn.embedding import Embedding
 from pymodel.nn.linear import Conv1D, Linear
 from pymodel.nn.losses import CrossEntropyLoss
 from pymodel.nn.module import LoadResult, Module
-from pymodel.nn.norm import LayerNorm
+from pymodel.nn.norm import LayerNorm, RMSNorm
 from pymodel.nn.parameter import Parameter
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "ModuleList",
     "MultiHeadAttention",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Sequential",
     "SiLU",

@@ -51,19 +51,61 @@ class LayerNorm(Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
         """Takes x (..., normalized_shape); with a residual like x returns (y, x + residual)."""
-        self._check(x)
+        _check_width("LayerNorm", x, self.normalized_shape)
         if residual is None:
             return ops.layer_norm(x, self.weight, self.bias, self.eps)
         return ops.layer_norm(x, self.weight, self.bias, self.eps, residual=residual)
-
-    def _check(self, x: Tensor) -> None:
-        """Without a weight the op cannot know the width that was meant."""
-        if x.ndim == 0 or x.shape[-1] != self.normalized_shape:
-            raise ValueError(
-                f"LayerNorm: x must have a last dimension of {self.normalized_shape}, got shape {x.shape}"
-            )
 
     def extra_repr(self) -> str:
         affine = f", elementwise_affine={self.weight is not None}" if self.weight is None else ""
         bias = ", bias=False" if self.weight is not None and self.bias is None else ""
         return f"{self.normalized_shape}, eps={self.eps}{affine}{bias}"
+
+
+class RMSNorm(Module):
+    """Divides the last dimension by its root mean square, then scales it; Llama's normalisation.
+
+    Args:
+        normalized_shape: extent of the last dimension.
+        eps: added to the mean square.
+        elementwise_affine: whether there is a weight.
+        dtype: of the weight: float32, float16 or bfloat16.
+        device: where it lives.
+
+    Attributes:
+        weight: (normalized_shape,), ones at first, or None.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int,
+        eps: float = 1e-6,
+        elementwise_affine: bool = True,
+        dtype: str = "float32",
+        device: str | None = None,
+    ) -> None:
+        self.normalized_shape, self.eps = normalized_shape, eps
+        self.weight = Parameter(empty((normalized_shape,), dtype, device)) if elementwise_affine else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Back to ones."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
+        """Takes x (..., normalized_shape); with a residual like x returns (y, x + residual)."""
+        _check_width("RMSNorm", x, self.normalized_shape)
+        if residual is None:
+            return ops.rms_norm(x, self.weight, self.eps)
+        return ops.rms_norm(x, self.weight, self.eps, residual=residual)
+
+    def extra_repr(self) -> str:
+        affine = ", elementwise_affine=False" if self.weight is None else ""
+        return f"{self.normalized_shape}, eps={self.eps}{affine}"
+
+
+def _check_width(layer: str, x: Tensor, width: int) -> None:
+    """Without a weight the op cannot know the width that was meant."""
+    if x.ndim == 0 or x.shape[-1] != width:
+        raise ValueError(f"{layer}: x must have a last dimension of {width}, got shape {x.shape}")

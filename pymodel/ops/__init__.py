@@ -37,6 +37,7 @@ from pymodel.ops.linear import linear, mlp
 from pymodel.ops.matmul import matmul
 from pymodel.ops.random import normal_, rand, randn, uniform_
 from pymodel.ops.reduce import all, all_finite, any, argmax, argmin, max, mean, min, sum, var
+from pymodel.ops.rms_norm import rms_norm
 from pymodel.ops.shape import (
     broadcast_to,
     cat,
@@ -106,6 +107,7 @@ __all__ = [
     "relu",
     "repeat",
     "reshape",
+    "rms_norm",
     "rsqrt",
     "sigmoid",
     "silu",

@@ -43,15 +43,22 @@ def layer_norm(
 
     Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450.
     """
+    return normalize("layer_norm", x, weight, bias, eps, residual)
+
+
+def normalize(
+    op: str, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, residual: Tensor | None
+) -> Any:
+    """What `layer_norm` and `rms_norm` share; only the former has means."""
     if x.ndim == 0:
-        raise ValueError("layer_norm: x must have at least one dimension")
+        raise ValueError(f"{op}: x must have at least one dimension")
     shape, columns = x.shape, x.shape[-1]
     rows_of_x = rows(x._array)
     rows_of_residual = None if residual is None else rows(residual._array)
     y = rows_of_x.empty_like()
     total = None if residual is None else rows_of_x.empty_like()
     count = rows_of_x.shape[0]
-    mean = _core.empty([count], "float32", x.device)
+    mean = _core.empty([count], "float32", x.device) if op == "layer_norm" else None
     rstd = _core.empty([count], "float32", x.device)
     weight_array = None if weight is None else weight._array
     bias_array = None if bias is None else bias._array
@@ -80,5 +87,5 @@ def layer_norm(
                 dbias = None if dbias is None else ACCUMULATED
             return dx, dresidual, dweight, dbias
 
-        record("layer_norm", outputs, (x, residual, weight, bias), backward)
+        record(op, outputs, (x, residual, weight, bias), backward)
     return result if residual is None else outputs

@@ -1,4 +1,5 @@
-// CPU layer normalisation. Each row is read three times, twice of them from the first-level cache.
+// CPU layer and RMS normalisation. Each row is read three times, twice of them from the first-level
+// cache.
 #include "cpu/dispatch.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
@@ -45,7 +46,8 @@ static void normalize_row(const LayerNormForward& args, int64_t row, int64_t col
   } else {
     total = sum_along(columns, [&](int64_t i, int64_t n) { return load_lanes(input + i, n); });
   }
-  const float mean = total / static_cast<float>(columns);
+  const bool centered = args.mean.data != nullptr;
+  const float mean = centered ? total / static_cast<float>(columns) : 0.0f;
   const float squares = sum_along(columns, [&](int64_t i, int64_t n) {
     // Lanes beyond the row would hold -mean and must not count.
     const Vec d = keep_lanes(load_lanes(input + i, n) - mean, n);
@@ -53,7 +55,7 @@ static void normalize_row(const LayerNormForward& args, int64_t row, int64_t col
   });
   const float variance = squares / static_cast<float>(columns);
   const float rstd = 1.0f / __builtin_sqrtf(variance + args.eps);
-  data_as<float>(args.mean)[row] = mean;
+  if (centered) data_as<float>(args.mean)[row] = mean;
   data_as<float>(args.rstd)[row] = rstd;
   const T* weight = data_as<T>(args.weight);
   const T* bias = data_as<T>(args.bias);
@@ -85,7 +87,9 @@ static void backward_row(const LayerNormBackward& args, int64_t row, int64_t col
   const T* input = row_of<T>(args.input, row);
   const T* weight = data_as<T>(args.weight);
   const T* dsum = row_of<T>(args.dsum, row);
-  const float mean = data_as<float>(args.mean)[row], rstd = data_as<float>(args.rstd)[row];
+  const bool centered = args.mean.data != nullptr;
+  const float mean = centered ? data_as<float>(args.mean)[row] : 0.0f;
+  const float rstd = data_as<float>(args.rstd)[row];
   // dy is zero in the lanes beyond the row, so those add nothing.
   Vec sum_g = zero(), sum_gn = zero();
   for_each_vector(columns, [&](int64_t i, int64_t n) {
@@ -97,7 +101,7 @@ static void backward_row(const LayerNormBackward& args, int64_t row, int64_t col
     store_lanes(dweight + i, fma(d, normal, load_lanes(dweight + i, n)), n);
     store_lanes(dbias + i, d + load_lanes(dbias + i, n), n);
   });
-  const float mean_g = sum(sum_g) / static_cast<float>(columns);
+  const float mean_g = centered ? sum(sum_g) / static_cast<float>(columns) : 0.0f;
   const float mean_gn = sum(sum_gn) / static_cast<float>(columns);
   T* dx = row_of<T>(args.dx, row);
   for_each_vector(columns, [&](int64_t i, int64_t n) {

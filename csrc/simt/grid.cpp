@@ -1,0 +1,42 @@
+#include "simt/grid.h"
+
+#include <mutex>
+
+#include "simt/block.h"
+#include "simt/report.h"
+#include "simt/shared_memory.h"
+
+namespace pymodel::simt::emulator {
+namespace {
+
+std::mutex running;
+
+}  // namespace
+
+std::string run_grid(const Grid& grid) {
+  const std::lock_guard<std::mutex> lock(running);
+  const Schedule schedule = next_schedule();
+  const uint64_t count = uint64_t{grid.blocks.x} * grid.blocks.y * grid.blocks.z;
+  const BlockOrder order(schedule, count);
+  gridDim = grid.blocks;
+  blockDim = grid.threads;
+  name_kernel(grid.kernel);
+  size_shared(grid.shared_bytes);
+  shape_block(grid.threads);
+  block.body = grid.body;
+  block.body_argument = grid.argument;
+  block.scheduler.begin_grid(schedule);
+  for (uint64_t turn = 0; turn < count; ++turn) {
+    const uint64_t index = order(turn);
+    blockIdx.x = static_cast<unsigned>(index % grid.blocks.x);
+    blockIdx.y = static_cast<unsigned>(index / grid.blocks.x % grid.blocks.y);
+    blockIdx.z = static_cast<unsigned>(index / grid.blocks.x / grid.blocks.y);
+    poison_shared();
+    if (!run_block()) return block.report;
+    const std::string overrun = check_canaries();
+    if (!overrun.empty()) return block_report("out of bounds: " + overrun);
+  }
+  return {};
+}
+
+}  // namespace pymodel::simt::emulator
