@@ -1,14 +1,17 @@
 """Language models from first principles, on kernels you can read."""
 
-from pymodel import nn, ops, optim
+from pymodel import cuda, nn, ops, optim
 from pymodel.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from pymodel.device import (
     device,
     empty_cache,
+    get_default_device,
     get_num_threads,
     memory_stats,
     reset_peak_memory,
+    set_default_device,
     set_num_threads,
+    synchronize,
 )
 from pymodel.ops import rand, randn
 from pymodel.random import get_rng_state, initial_seed, manual_seed, set_rng_state
@@ -19,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Tensor",
     "arange",
+    "cuda",
     "device",
     "empty",
     "empty_cache",
@@ -26,6 +30,7 @@ __all__ = [
     "from_dlpack",
     "from_numpy",
     "full",
+    "get_default_device",
     "get_num_threads",
     "get_rng_state",
     "initial_seed",
@@ -40,9 +45,11 @@ __all__ = [
     "rand",
     "randn",
     "reset_peak_memory",
+    "set_default_device",
     "set_grad_enabled",
     "set_num_threads",
     "set_rng_state",
+    "synchronize",
     "tensor",
     "zeros",
 ]

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from pymodel import _core, autograd
-from pymodel.device import CPU
+from pymodel.device import CPU, get_default_device, known_device
 from pymodel.device import device as Device
 
 _NUMPY_DTYPES: dict[str, np.dtype] = {
@@ -26,6 +26,8 @@ _NUMPY_DTYPES: dict[str, np.dtype] = {
     "bool": np.dtype(np.bool_),
 }
 _TRAVELS_AS_UINT16 = ("float16", "bfloat16")
+_DLPACK_CPU, _DLPACK_CUDA = (1, 0), 2
+_DEFAULT_STREAM = 1  # the handle under which protocols between libraries know CUDA's default stream
 
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class Tensor(TensorMethods):
     @property
     def device(self) -> Device:
         """Where the tensor lives; equal to a plain string such as "cpu"."""
-        return CPU
+        return known_device(self._array.device)
 
     @property
     def is_leaf(self) -> bool:
@@ -110,8 +112,13 @@ class Tensor(TensorMethods):
         """Whether gradients can flow through it."""
         return self.dtype in ("float32", "float16", "bfloat16")
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it lies in pinned memory of the host, from which copies to a GPU can be asynchronous."""
+        return self._array.pinned
+
     def data_ptr(self) -> int:
-        """Address of the first element."""
+        """Address of the first element, in the memory of its device."""
         return self._array.data_ptr
 
     def __len__(self) -> int:
@@ -128,19 +135,34 @@ class Tensor(TensorMethods):
         return format(self.item(), spec) if spec else repr(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copy, deepcopy and pickle: values and requires_grad, without the gradient."""
+        """For copy and pickle: values, device and requires_grad, without the gradient."""
+        self._check_copyable()
+        return _rebuild, (type(self), self.numpy(), self.requires_grad, str(self.device))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A copy in new memory of the same device, without the gradient."""
+        self._check_copyable()
+        array = self._array.empty_like()
+        _core.copy(self._array, array)
+        return _made(type(self), array, self.requires_grad)
+
+    def _check_copyable(self) -> None:
         if not self.is_leaf:
             raise RuntimeError("only leaves can be copied or pickled; use detach() first")
-        return _rebuild, (type(self), self.numpy(), self.requires_grad)
 
     # -- to other libraries ---------------------------------------------------------------------
 
     def numpy(self) -> np.ndarray:
-        """A NumPy array that shares memory with the tensor (bfloat16 through ml_dtypes)."""
-        array = self._array.numpy()
+        """A NumPy array (bfloat16 through ml_dtypes): of a tensor on the CPU one that shares its memory,
+        of one on another device a copy, for which it waits for the device.
+        """
+        own = self._array
+        array = (own if self.device is CPU else own.moved(CPU, False)).numpy()
         return array.view(_NUMPY_DTYPES[self.dtype]) if self.dtype in _TRAVELS_AS_UINT16 else array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False and self.device is not CPU:
+            raise ValueError(f"a tensor on {self.device} cannot become a NumPy array without a copy")
         array = self.numpy()
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:
@@ -148,7 +170,7 @@ class Tensor(TensorMethods):
                     f"a {self.dtype} tensor cannot become a {np.dtype(dtype)} array without a copy"
                 )
             return array.astype(dtype)
-        return array.copy() if copy else array
+        return array.copy() if copy and self.device is CPU else array
 
     def __dlpack__(
         self,
@@ -160,18 +182,58 @@ class Tensor(TensorMethods):
     ) -> Any:
         """A DLPack capsule of the tensor's memory; what others do to it leaves no trace on the tape.
 
+        Args:
+            stream: of the consumer, on a GPU: work that it puts there finds the tensor complete. None
+                is the default stream, -1 asks for no order.
+            max_version: the highest version of DLPack that the consumer reads.
+            dl_device: where it wants the memory: here, or on the CPU (1, 0), which takes a copy.
+            copy: True for a copy, False for none, None for one where it is needed.
+
         Source: https://data-apis.org/array-api/latest/API_specification/generated/array_api.array.__dlpack__.html
         """
-        if stream not in (None, -1):
-            raise ValueError(f"__dlpack__: a tensor on the CPU has no stream, expected None, got {stream}")
-        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
-            raise BufferError(f"__dlpack__: the tensor lies on {self.device}; move it with .to() first")
         array = self._array
-        if copy:
-            array = array.empty_like()
-            _core.copy(self._array, array)
+        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+            if tuple(dl_device) != _DLPACK_CPU or copy is False:
+                raise BufferError(f"__dlpack__: the tensor lies on {self.device}; move it with .to() first")
+            array, copy = array.moved(CPU, False), True
+        else:
+            if copy:
+                array = array.empty_like()
+                _core.copy(self._array, array)
+            self._hand_over(stream)
         versioned = max_version is not None and max_version[0] >= 1
         return _core.to_dlpack(array, versioned=versioned, copied=bool(copy))
+
+    def _hand_over(self, stream: int | None) -> None:
+        """Makes a consumer's stream wait for the work that this thread has put into ours."""
+        if self.device is CPU and stream not in (None, -1):
+            raise ValueError(f"__dlpack__: a tensor on the CPU has no stream, expected None, got {stream}")
+        if self.device is CPU or stream == -1:
+            return
+        if stream == 0:
+            raise ValueError("__dlpack__: stream 0 is ambiguous; expected 1 for the default stream")
+        ours = _core.Stream(self.device, _core.current_stream(self.device))
+        _core.Stream(self.device, stream or _DEFAULT_STREAM).wait_for(ours)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The memory of a tensor on a GPU for Numba, CuPy and others.
+
+        Source: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3
+        """
+        if self.device.type != "cuda":
+            raise AttributeError(f"__cuda_array_interface__: the tensor lies on {self.device}, not on a GPU")
+        if self.dtype == "bfloat16":
+            raise AttributeError("__cuda_array_interface__ has no type for bfloat16; use __dlpack__")
+        dtype = _NUMPY_DTYPES[self.dtype]
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "typestr": dtype.str,
+            "data": (self.data_ptr() if self.numel() else 0, self._array.read_only),
+            "strides": None if self.is_contiguous() else tuple(s * dtype.itemsize for s in self.strides),
+            "stream": _core.current_stream(self.device) or _DEFAULT_STREAM,
+        }
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return _core.dlpack_device(self._array)
@@ -252,9 +314,15 @@ def numpy_dtype(name: str) -> np.dtype:
     return _NUMPY_DTYPES[name]
 
 
-def _rebuild(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:
+def _rebuild(kind: type[Tensor], array: np.ndarray, requires_grad: bool, device: str = CPU) -> Tensor:
+    own = from_numpy(array)._array
+    return _made(kind, own if device == CPU else own.moved(device, False), requires_grad)
+
+
+def _made(kind: type[Tensor], array: _core.Array, requires_grad: bool) -> Tensor:
+    """A tensor of a subclass whose constructor takes something else."""
     result = kind.__new__(kind)
-    Tensor.__init__(result, from_numpy(array)._array, requires_grad)
+    Tensor.__init__(result, array, requires_grad)
     return result
 
 
@@ -278,6 +346,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 def from_dlpack(producer: Any) -> Tensor:
     """A tensor that shares memory with any DLPack producer: torch, JAX, CuPy, NumPy, or a capsule.
 
+    Memory of a GPU stays there: the producer is asked to order its work before ours of the current stream.
     What the producer marks as read-only makes a tensor that cannot be written.
 
     Raises: DeviceError when the memory lies on a device that this build does not have; TypeError for
@@ -289,10 +358,14 @@ def from_dlpack(producer: Any) -> Tensor:
         return from_numpy(producer)  # NumPy's own DLPack knows no bfloat16
     if not hasattr(producer, "__dlpack__"):
         return Tensor(_core.from_dlpack(producer))
+    options: dict[str, Any] = {}
+    kind, index = producer.__dlpack_device__() if hasattr(producer, "__dlpack_device__") else _DLPACK_CPU
+    if kind == _DLPACK_CUDA and not _core.why_unavailable("cuda"):
+        options["stream"] = _core.current_stream(f"cuda:{index}") or _DEFAULT_STREAM
     try:
-        capsule = producer.__dlpack__(max_version=(1, 0))
+        capsule = producer.__dlpack__(max_version=(1, 0), **options)
     except TypeError:  # producers from before DLPack 1.0 do not know the argument
-        capsule = producer.__dlpack__()
+        capsule = producer.__dlpack__(**options)
     return Tensor(_core.from_dlpack(capsule))
 
 
@@ -302,28 +375,42 @@ def tensor(
     """A new tensor with a copy of `data`: a NumPy array, DLPack producer, nested lists or a number.
 
     Without `dtype`, arrays keep theirs (float64 becomes float32) and Python floats become float32,
-    integers int64. Use `from_numpy` or `from_dlpack` to share memory instead.
+    integers int64. Without `device`, tensors and arrays of other libraries on a GPU stay where they are,
+    and everything else goes to the default device. Use `from_numpy` or `from_dlpack` to share memory instead.
 
     Raises: TypeError for a dtype without counterpart, DeviceError for an unknown device, ValueError
     for ragged lists.
     """
-    Device(device or "cpu")
     if isinstance(data, Tensor):
-        array = data.numpy()
+        result = _copied(data, dtype, device)
     elif isinstance(data, np.ndarray) or not hasattr(data, "__dlpack__") or np.isscalar(data):
-        array = np.asarray(data)
+        result = _from_host(np.asarray(data), dtype, device)
     else:
-        array = from_dlpack(data).numpy()
+        shared = from_dlpack(data)
+        on_host = shared.device is CPU
+        result = _from_host(shared.numpy(), dtype, device) if on_host else _copied(shared, dtype, device)
+    return result.requires_grad_() if requires_grad else result
+
+
+def _from_host(array: np.ndarray, dtype: str | None, device: str | None) -> Tensor:
+    target = Device(device) if device is not None else get_default_device()
     if dtype is None:
         dtype = "float32" if array.dtype == np.float64 else dtype_of(array)
-    copy = np.array(array, dtype=numpy_dtype(dtype), order="C", copy=True)
-    result = from_numpy(copy)
-    return result.requires_grad_() if requires_grad else result
+    if target is CPU:
+        return from_numpy(np.array(array, dtype=numpy_dtype(dtype), order="C", copy=True))
+    dense = np.asarray(array, dtype=numpy_dtype(dtype), order="C")
+    return Tensor(from_numpy(dense)._array.moved(target, False))
+
+
+def _copied(source: Tensor, dtype: str | None, device: str | None) -> Tensor:
+    result = empty(source.shape, dtype or source.dtype, device or source.device)
+    _core.copy(source._array, result._array)
+    return result
 
 
 def empty(shape: Sequence[int], dtype: str = "float32", device: str | None = None) -> Tensor:
     """A tensor whose elements are not set."""
-    return Tensor(_core.empty(list(shape), dtype, device or "cpu"))
+    return Tensor(_core.empty(list(shape), dtype, device or get_default_device()))
 
 
 def zeros(

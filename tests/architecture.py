@@ -17,6 +17,7 @@ LAYERS = [
     ["errors+files"],
     ["_core"],
     ["device+random"],
+    ["cuda"],
     ["tensor+tensor_methods+autograd"],
     ["ops"],
     ["nn", "optim"],
@@ -41,7 +42,7 @@ CPP_MAY_INCLUDE = {
     "cpu": {"core"},
     "cuda": {"core", "simt"},
     "ops": {"core", "cpu", "cuda", "simt"},
-    "bindings": {"core", "cpu", "cuda", "ops"},
+    "bindings": {"core", "cpu", "cuda", "ops", "simt"},
 }
 CPP_SUFFIXES = {".h", ".hpp", ".cpp", ".cu", ".cuh"}
 PTX_FILE = Path("csrc/cuda/ptx.cuh")

@@ -215,6 +215,8 @@ def test_tensor_core_stub_names_every_entry_point():
     tree = ast.parse((Path(inspect.getfile(pm)).parent / "_core.pyi").read_text())
     kinds = (ast.FunctionDef, ast.ClassDef)
     functions = {node.name for node in tree.body if isinstance(node, kinds)}
+    if not hasattr(_core, "simt_set_schedule"):  # a build without the emulator
+        functions = {name for name in functions if not name.startswith("simt_")}
     assert functions == {name for name in dir(_core) if not name.startswith("_")}
     (array,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Array")
     members = {node.name for node in array.body if isinstance(node, ast.FunctionDef)}

@@ -4,8 +4,7 @@
 #include <omp.h>
 #include <pybind11/numpy.h>
 
-#include "bindings/bindings.h"
-#include "core/allocator.h"
+#include "bindings/transfer.h"
 
 namespace pymodel {
 namespace {
@@ -37,8 +36,21 @@ py::dtype numpy_dtype(DType dtype) {
   return py::dtype::of<uint16_t>();
 }
 
+// The names of devices as Python strings that are made once.
+py::str interned_name(Device device) {
+  static py::str* names[3][kMaxDevices];  // never destroyed: the interpreter may be gone by then
+  py::str*& name = names[static_cast<int>(device.type)][device.index];
+  if (name == nullptr) name = new py::str(device_name(device));
+  return *name;
+}
+
+// Shows the memory itself, so there is none to show of a device.
 py::array to_numpy(const py::object& self) {
   const Array& array = self.cast<const Array&>();
+  if (!array.device().is_cpu()) {
+    throw DeviceError("numpy: the array lies on " + device_name(array.device()) +
+                      "; move it to the CPU first");
+  }
   std::vector<py::ssize_t> shape, strides;
   const auto bytes = static_cast<int64_t>(item_size(array.dtype()));
   for (int i = 0; i < array.ndim(); ++i) {
@@ -85,7 +97,7 @@ PYMODEL_BINDINGS(m) {
       .def_property_readonly("ndim", &Array::ndim)
       .def_property_readonly("numel", &Array::numel)
       .def_property_readonly("dtype", [](const Array& a) { return dtype_name(a.dtype()); })
-      .def_property_readonly("device", [](const Array& a) { return device_name(a.device()); })
+      .def_property_readonly("device", [](const Array& a) { return interned_name(a.device()); })
       .def_property_readonly("contiguous", &Array::contiguous)
       .def_property_readonly("read_only", [](const Array& a) { return a.storage()->read_only(); })
       .def_property_readonly(
@@ -101,6 +113,12 @@ PYMODEL_BINDINGS(m) {
       .def("select", &Array::select)
       .def("expand", &Array::expand)
       .def("unsqueeze", &Array::unsqueeze)
+      .def_property_readonly("pinned",
+                             [](const Array& a) { return a.storage()->pinned_by() != nullptr; })
+      // A contiguous array of the same elements on another device, or another one on this.
+      .def("moved", [](const Array& a, const std::string& device,
+                       bool non_blocking) { return moved(a, parse_device(device), non_blocking); })
+      .def("pin", &pinned)
       .def("empty_like",
            [](const Array& a) { return Array::empty(a.shape(), a.dtype(), a.device()); })
       .def("numpy", &to_numpy);
@@ -110,7 +128,6 @@ PYMODEL_BINDINGS(m) {
           return Array::empty(shape, parse_dtype(dtype), parse_device(device));
         });
   m.def("from_numpy", &from_numpy);
-  m.def("check_device", [](const std::string& name) { return device_name(parse_device(name)); });
 
   m.def("isa", [] { return isa_name(active_isa()); });
   m.def("detected_isa", [] { return isa_name(detected_isa()); });
@@ -122,17 +139,6 @@ PYMODEL_BINDINGS(m) {
     omp_set_num_threads(count);
   });
   m.def("build_options", [] { return PYMODEL_BUILD_OPTIONS; });
-  m.def("empty_cache", &empty_cache);
-  m.def("reset_peak_memory", &reset_peak_memory);
-  m.def("memory_stats", [] {
-    const AllocatorStats stats = allocator_stats();
-    py::dict result;
-    result["in_use"] = stats.in_use;
-    result["peak_in_use"] = stats.peak_in_use;
-    result["cached"] = stats.cached;
-    result["system_allocations"] = stats.system_allocations;
-    return result;
-  });
 }
 
 }  // namespace pymodel

@@ -1,5 +1,6 @@
 #include "bindings/bindings.h"
 
+#include <cstdlib>
 #include <vector>
 
 #include "core/allocator.h"
@@ -99,15 +100,29 @@ void Checker::same_device(std::initializer_list<const Array*> arrays) const {
 // ---------------------------------------------------------------------------------------------
 // Workspace
 
-Workspace::Workspace(int64_t bytes)
-    : data_(allocate(static_cast<size_t>(bytes))), bytes_(static_cast<size_t>(bytes)) {}
+Workspace::Workspace(int64_t bytes, const Execution& on)
+    : bytes_(static_cast<size_t>(bytes)), on_(on) {
+  data_ = on.device.is_cpu() ? allocate(bytes_) : backend_for(on.device).allocate(bytes_, on);
+}
 
-Workspace::~Workspace() { release(data_, bytes_); }
+Workspace::~Workspace() {
+  if (on_.device.is_cpu()) {
+    release(data_, bytes_);
+  } else {
+    backend_or_null(on_.device.type)->release(data_, bytes_, on_);
+  }
+}
 
 // ---------------------------------------------------------------------------------------------
 // Running
 
-Execution current_execution(Device device) { return {device, nullptr}; }
+bool runs_blocking(const Execution& on) {
+  static const char* const setting = std::getenv("PYMODEL_CUDA_BLOCKING");
+  static const bool asked_for = setting != nullptr && std::string(setting) == "1";
+  const bool blocking =
+      on.device.type == DeviceType::simt || (asked_for && on.device.type == DeviceType::cuda);
+  return blocking && !backend_for(on.device).capturing(on);
+}
 
 void throw_no_kernel(const char* name, Device device) {
   throw DeviceError(std::string(name) + ": this build of pymodel has no kernel for device '" +

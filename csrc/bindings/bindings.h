@@ -11,8 +11,8 @@
 #include <string>
 
 #include "core/array.h"
+#include "core/backend.h"
 #include "core/errors.h"
-#include "core/execution.h"
 #include "core/kernel.h"
 
 namespace pymodel {
@@ -65,10 +65,11 @@ inline TensorView view_or_null(const Array* array) {
   return array == nullptr ? TensorView{} : array->view();
 }
 
-// Scratch memory that lives as long as one kernel call.
+// Scratch memory that lives as long as one kernel call: host memory, or memory of the device that
+// the kernel runs on, which is released in the order of its stream.
 class Workspace {
  public:
-  explicit Workspace(int64_t bytes);
+  explicit Workspace(int64_t bytes, const Execution& on = {});
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -77,6 +78,7 @@ class Workspace {
  private:
   void* data_;
   size_t bytes_;
+  Execution on_;
 };
 
 // Runs the kernel built for `device`, in its current stream and without the GIL.
@@ -87,8 +89,10 @@ class Workspace {
 template <typename Arguments>
 using DeviceKernel = void(const Arguments&, const Execution&);
 
-// The stream that kernels of `device` are put into now, by this thread.
-Execution current_execution(Device device);
+// Whether every kernel is waited for before the next line runs: on the emulator, and on GPUs with
+// PYMODEL_CUDA_BLOCKING=1, so that an error is raised by the call that caused it. Never while a
+// graph is being captured, when nothing runs.
+bool runs_blocking(const Execution& on);
 
 [[noreturn]] void throw_no_kernel(const char* name, Device device);
 
@@ -96,15 +100,18 @@ template <typename Arguments>
 void run_kernel(const char* name, Device device, void (*cpu)(const Arguments&),
                 DeviceKernel<Arguments>* cuda, DeviceKernel<Arguments>* simt,
                 const Arguments& arguments) {
-  const Execution on = current_execution(device);
-  DeviceKernel<Arguments>* const kernel = device.type == DeviceType::cuda ? cuda : simt;
-  if (device.type != DeviceType::cpu && kernel == nullptr) throw_no_kernel(name, device);
-  py::gil_scoped_release released;
-  if (device.type == DeviceType::cpu) {
+  if (device.is_cpu()) {
+    py::gil_scoped_release released;
     cpu(arguments);
-  } else {
-    kernel(arguments, on);
+    return;
   }
+  DeviceKernel<Arguments>* const kernel = device.type == DeviceType::cuda ? cuda : simt;
+  if (kernel == nullptr) throw_no_kernel(name, device);
+  const Execution on = current_execution(device);
+  const DeviceGuard guard(device);
+  py::gil_scoped_release released;
+  kernel(arguments, on);
+  if (runs_blocking(on)) backend_for(device).synchronize(on);
 }
 
 }  // namespace pymodel

@@ -63,7 +63,8 @@ dlpack::Device to_message_device(Device device) {
   switch (device.type) {
     case DeviceType::cuda:
       return {dlpack::kCuda, device.index};
-    case DeviceType::simt:  // its memory is the host's
+    case DeviceType::simt:
+      return {dlpack::kExtension, device.index};
     case DeviceType::cpu:
       break;
   }
@@ -71,20 +72,36 @@ dlpack::Device to_message_device(Device device) {
 }
 
 Device from_message_device(dlpack::Device device) {
-  if (device.type == dlpack::kCpu || device.type == dlpack::kCudaHost) return Device{};
   static constexpr std::pair<dlpack::DeviceType, const char*> kNames[] = {
-      {dlpack::kCuda, "cuda"},     {dlpack::kOpenCl, "opencl"},
-      {dlpack::kVulkan, "vulkan"}, {dlpack::kMetal, "metal"},
-      {dlpack::kRocm, "rocm"},     {dlpack::kRocmHost, "rocm_host"},
-      {dlpack::kOneApi, "oneapi"}, {dlpack::kCudaManaged, "cuda_managed"},
+      {dlpack::kOpenCl, "opencl"},
+      {dlpack::kVulkan, "vulkan"},
+      {dlpack::kMetal, "metal"},
+      {dlpack::kRocm, "rocm"},
+      {dlpack::kRocmHost, "rocm_host"},
+      {dlpack::kOneApi, "oneapi"},
+      {dlpack::kExtension, "a device of its own library"},
   };
   std::string name = "DLPack device type " + std::to_string(device.type);
+  switch (device.type) {
+    case dlpack::kCpu:
+    case dlpack::kCudaHost:
+      return Device{};
+    case dlpack::kCuda:
+    case dlpack::kCudaManaged:
+      name = "cuda";
+      if (why_unavailable(DeviceType::cuda).empty()) return {DeviceType::cuda, device.index};
+      break;
+    case dlpack::kExtension:
+      if (backend_or_null(DeviceType::simt) != nullptr) return {DeviceType::simt, device.index};
+      break;
+  }
   for (const auto& [type, text] : kNames) {
     if (type == device.type) name = text;
   }
+  std::string reason = "where this build of pymodel has no kernels";
+  if (name == "cuda") reason = "and " + why_unavailable(DeviceType::cuda);
   throw DeviceError("from_dlpack: the array lies on " + name + ":" + std::to_string(device.index) +
-                    ", where this build of pymodel has no kernels; move it to the CPU first, in "
-                    "torch with .cpu()");
+                    ", " + reason + "; move it to the CPU first, in torch with .cpu()");
 }
 
 // ---------------------------------------------------------------------------------------------

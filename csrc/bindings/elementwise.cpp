@@ -4,6 +4,8 @@
 #include <cmath>
 #include <tuple>
 
+#include "bindings/transfer.h"
+
 namespace pymodel {
 
 // ---------------------------------------------------------------------------------------------
@@ -136,13 +138,17 @@ void run_fill(const Array& out, const py::object& value) {
   PYMODEL_RUN(fill, out.device(), args);
 }
 
+// The arrays may lie on different devices.
 void run_copy(const Array& source, const Array& out) {
   const Checker check("copy");
-  check.same_device({&source, &out});
   check_writable(check, out);
   if (broadcast_shape("copy", source, out) != out.shape()) {
     check.fail("a tensor of shape " + shape_string(source.shape()) + " does not fit into shape " +
                shape_string(out.shape()));
+  }
+  if (source.device() != out.device()) {
+    copy_between_devices(source, out, false);
+    return;
   }
   const Array input = apart_from(source, out);
   const CopyArguments args{broadcast_view(input.view(), out.view()), out.view()};

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/allocator.h"
+#include "core/backend.h"
 #include "core/errors.h"
 
 namespace pymodel {
@@ -65,8 +66,18 @@ bool strides_for_reshape(const TensorView& view, const std::vector<int64_t>& sha
 
 }  // namespace
 
-Storage::Storage(size_t bytes, Device device)
-    : data_(allocate(bytes)), bytes_(bytes), device_(device) {}
+Storage::Storage(size_t bytes, Device device) : bytes_(bytes), device_(device) {
+  if (device.is_cpu()) {
+    data_ = allocate(bytes);
+    return;
+  }
+  const Execution on = current_execution(device);
+  stream_ = on.stream;
+  data_ = backend_for(device).allocate(bytes, on);
+}
+
+Storage::Storage(size_t bytes, Backend& pinning)
+    : data_(pinning.allocate_pinned(bytes)), bytes_(bytes), pinned_by_(&pinning) {}
 
 Storage::Storage(void* data, size_t bytes, Device device, std::function<void()> on_release,
                  bool read_only)
@@ -79,8 +90,12 @@ Storage::Storage(void* data, size_t bytes, Device device, std::function<void()> 
 Storage::~Storage() {
   if (on_release_) {
     on_release_();
-  } else {
+  } else if (pinned_by_ != nullptr) {
+    pinned_by_->release_pinned(data_, bytes_);
+  } else if (device_.is_cpu()) {
     release(data_, bytes_);
+  } else {
+    backend_or_null(device_.type)->release(data_, bytes_, {device_, stream_});
   }
 }
 
@@ -99,7 +114,8 @@ Array::Array(std::shared_ptr<Storage> storage, int64_t offset, DType dtype,
   std::copy(strides.begin(), strides.end(), view_.strides);
 }
 
-Array Array::empty(const std::vector<int64_t>& shape, DType dtype, Device device) {
+// Bytes of a contiguous array.
+static size_t bytes_of(const std::vector<int64_t>& shape, DType dtype) {
   int64_t bytes = static_cast<int64_t>(item_size(dtype));
   for (int64_t extent : shape) {
     if (extent < 0) throw ShapeError("a shape has no negative extents, got " + shape_string(shape));
@@ -107,7 +123,16 @@ Array Array::empty(const std::vector<int64_t>& shape, DType dtype, Device device
       throw OutOfMemory("a tensor of shape " + shape_string(shape) + " exceeds the address space");
     }
   }
-  auto storage = std::make_shared<Storage>(static_cast<size_t>(bytes), device);
+  return static_cast<size_t>(bytes);
+}
+
+Array Array::empty(const std::vector<int64_t>& shape, DType dtype, Device device) {
+  auto storage = std::make_shared<Storage>(bytes_of(shape, dtype), device);
+  return Array(std::move(storage), 0, dtype, shape, contiguous_strides(shape));
+}
+
+Array Array::empty_pinned(const std::vector<int64_t>& shape, DType dtype, Backend& pinning) {
+  auto storage = std::make_shared<Storage>(bytes_of(shape, dtype), pinning);
   return Array(std::move(storage), 0, dtype, shape, contiguous_strides(shape));
 }
 

@@ -12,10 +12,15 @@
 
 namespace pymodel {
 
+class Backend;
+
 // A block of memory and how to give it back; foreign memory (NumPy, DLPack) brings its own way.
 class Storage {
  public:
+  // From the device's allocator, in the order of the stream that is current there.
   Storage(size_t bytes, Device device);
+  // Host memory that `pinning`'s devices copy from and to by themselves.
+  Storage(size_t bytes, Backend& pinning);
   Storage(void* data, size_t bytes, Device device, std::function<void()> on_release,
           bool read_only = false);
   ~Storage();
@@ -25,13 +30,16 @@ class Storage {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
-  bool read_only() const { return read_only_; }  // foreign memory that must not be written
+  bool read_only() const { return read_only_; }      // foreign memory that must not be written
+  Backend* pinned_by() const { return pinned_by_; }  // null for ordinary memory
 
  private:
   void* data_;
   size_t bytes_;
   Device device_;
-  std::function<void()> on_release_;  // empty: the memory is the allocator's
+  void* stream_ = nullptr;            // in whose order device memory is released
+  std::function<void()> on_release_;  // empty: the memory is an allocator's
+  Backend* pinned_by_ = nullptr;
   bool read_only_ = false;
 };
 
@@ -43,6 +51,8 @@ class Array {
 
   // Uninitialised and contiguous.
   static Array empty(const std::vector<int64_t>& shape, DType dtype, Device device);
+  // The same in pinned memory of the host.
+  static Array empty_pinned(const std::vector<int64_t>& shape, DType dtype, Backend& pinning);
 
   const TensorView& view() const { return view_; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }

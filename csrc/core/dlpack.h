@@ -19,6 +19,7 @@ enum DeviceType : int32_t {
   kMetal = 8,
   kRocm = 10,
   kRocmHost = 11,
+  kExtension = 12,  // known to the library that made it alone; ours is the emulator
   kCudaManaged = 13,
   kOneApi = 14,
 };

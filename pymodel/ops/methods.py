@@ -12,8 +12,7 @@ import numpy as np
 
 from pymodel import _core
 from pymodel.autograd import is_grad_enabled
-from pymodel.device import device as Device
-from pymodel.ops import activation, elementwise, reduce
+from pymodel.ops import activation, elementwise, reduce, transfer
 from pymodel.ops.elementwise import Operand, raw
 from pymodel.ops.matmul import matmul
 from pymodel.tensor import Tensor, numpy_dtype
@@ -135,11 +134,24 @@ def _masked_fill_(self: Tensor, mask: Tensor, value: float) -> Tensor:
 # -- conversions ------------------------------------------------------------------------------------
 
 
-def _to(self: Tensor, *targets: Any, dtype: str | None = None, device: str | None = None) -> Tensor:
+def _to(
+    self: Tensor,
+    *targets: Any,
+    dtype: str | None = None,
+    device: str | None = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+) -> Tensor:
     """The tensor in another dtype, on another device, or both; itself where nothing changes.
 
-    Args: a dtype such as "bfloat16", a device such as "cpu", both in either order, or a tensor whose
-    dtype and device are taken. Gradients pass through and come back in the old dtype.
+    Args:
+        targets: a dtype such as "bfloat16", a device such as "cuda", both in either order, or a tensor
+            whose dtype and device are taken. Gradients pass through and come back as they were.
+        dtype, device: the same by name.
+        non_blocking: does not wait for a copy between pinned memory of the host and a device: do not
+            change the source before `synchronize`. A tensor brought to the CPU this way is pinned, and
+            complete only then.
+        copy: makes new memory even where nothing changes.
 
     Raises: TypeError for an unknown dtype, DeviceError for a device that is not there.
     """
@@ -152,12 +164,10 @@ def _to(self: Tensor, *targets: Any, dtype: str | None = None, device: str | Non
             device = target
         else:
             raise TypeError(f"to: expected the name of a dtype or device, or a tensor, got {target!r}")
-    if device is not None:
-        Device(device)  # the CPU is the only one so far: to be there is to stay there
-    if dtype is None:
-        return self
-    numpy_dtype(dtype)
-    return elementwise.cast(self, dtype)
+    if dtype is not None:
+        numpy_dtype(dtype)
+    result = transfer.to(self, self.dtype if dtype is None else dtype, device, non_blocking)
+    return elementwise.clone(self) if copy and result is self else result
 
 
 def _converter(dtype: str) -> Callable[[Tensor], Tensor]:
@@ -187,6 +197,9 @@ _METHODS: dict[str, Any] = {
     "zero_": _zero_,
     "masked_fill_": _masked_fill_,
     "to": _to,
+    "cpu": transfer.cpu,
+    "cuda": transfer.cuda,
+    "pin_memory": transfer.pin_memory,
     "float": _converter("float32"),
     "half": _converter("float16"),
     "bfloat16": _converter("bfloat16"),
