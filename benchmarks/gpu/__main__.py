@@ -119,9 +119,8 @@ def main() -> int:
         write_results(options.out / f"{gpu}-{time.strftime('%Y-%m-%d')}.json", facts, stages, results)
     print(f"\n{'stage':24s} {'result':8s} {'seconds':>8s}")
     for stage in stages:
-        print(
-            f"{stage.name:24s} {'passed' if stage.passed else 'FAILED':8s} {stage.seconds:8.1f}  {stage.summary}"
-        )
+        verdict = "passed" if stage.passed else "FAILED"
+        print(f"{stage.name:24s} {verdict:8s} {stage.seconds:8.1f}  {stage.summary}")
     return 0 if all(stage.passed for stage in stages) else 1
 
 

@@ -70,8 +70,7 @@ def sanitizer_programs(root: Path) -> Iterator[tuple[str, list[str], Path]]:
     """The op tests' small shapes under each tool of compute-sanitizer."""
     tool = shutil.which("compute-sanitizer", path=os.environ.get("PATH", "") + ":/usr/local/cuda/bin")
     for kind in TOOLS:
-        command = [
-            tool or "compute-sanitizer", "--tool", kind, "--error-exitcode", "9", "--target-processes", "all",
-            sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:benchmark", "--device", "cuda", "tests/ops", "-k", SMALL,
-        ]  # fmt: skip
+        command = [tool or "compute-sanitizer", "--tool", kind, "--error-exitcode", "9"]
+        command += ["--target-processes", "all", sys.executable, "-m", "pytest", "-q", "-x"]
+        command += ["-p", "no:benchmark", "--device", "cuda", "tests/ops", "-k", SMALL]
         yield kind, command, root
