@@ -74,7 +74,8 @@ void backward(const Array& dy, const Array* dsum, const Array& input, const Arra
   args.dweight = view_or_null(dweight);
   args.dbias = view_or_null(dbias);
   args.accumulate = accumulate;
-  const Workspace workspace(layer_norm_workspace(dy.size(0), dy.size(1)));
+  const Workspace workspace(dy.device(), layer_norm_workspace(dy.size(0), dy.size(1)),
+                            layer_norm_device_workspace(dy.size(0), dy.size(1)));
   args.workspace = workspace.data();
   PYMODEL_RUN(layer_norm_backward, dy.device(), args);
 }

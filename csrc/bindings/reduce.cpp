@@ -119,7 +119,8 @@ Array run_reduce(const std::string& name, const Array& x, const Array* given_out
       args.center = center->reshape(parts.kept_shape).view();
     }
     args.divisor = mean ? static_cast<float>(parts.elements) : divisor;
-    const Workspace workspace(reduce_workspace(parts.outputs, parts.elements));
+    const Workspace workspace(reduce_workspace(parts.outputs, parts.elements),
+                              current_execution(x.device()));
     args.workspace = workspace.data();
     PYMODEL_RUN(reduce_floats, x.device(), args);
   } else {

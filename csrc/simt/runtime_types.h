@@ -18,6 +18,7 @@ namespace pymodel::simt {
   X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")                   \
   X(cudaErrorInsufficientDriver, 35,                                                            \
     "CUDA driver version is insufficient for CUDA runtime version")                             \
+  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                              \
   X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                               \
   X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                      \
   X(cudaErrorNoKernelImageForDevice, 209,                                                       \
@@ -116,7 +117,7 @@ using cudaHostFn_t = void (*)(void*);
 constexpr unsigned cudaStreamDefault = 0, cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
 constexpr unsigned cudaEventWaitDefault = 0;
-constexpr unsigned cudaHostAllocDefault = 0, cudaHostAllocPortable = 1;
+constexpr unsigned cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2;
 constexpr unsigned cudaHostRegisterDefault = 0, cudaHostRegisterPortable = 1;
 
 enum cudaStreamCaptureMode {

@@ -2,6 +2,7 @@
 
 #include <mutex>
 #include <set>
+#include <utility>
 
 #include "simt/errors.h"
 #include "simt/runtime.h"
@@ -13,6 +14,7 @@ namespace {
 std::mutex mutex;
 std::set<Stream*> streams;
 std::vector<std::weak_ptr<Capture>> captures;
+thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 
 // The null stream and CUDA's two spellings of the default ones.
 bool is_default(cudaStream_t stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
@@ -22,8 +24,9 @@ bool exists(cudaStream_t stream) {
   return is_default(stream) || streams.count(stream) > 0;
 }
 
-// Captures that are under way and mind what other calls do.
+// Captures that are under way and mind what other calls of this thread do.
 std::vector<std::shared_ptr<Capture>> strict_captures() {
+  if (thread_mode == cudaStreamCaptureModeRelaxed) return {};
   const std::lock_guard<std::mutex> lock(mutex);
   std::vector<std::shared_ptr<Capture>> found;
   for (const auto& weak : captures) {
@@ -194,6 +197,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   }
   if (capture->invalidated) return note(cudaErrorStreamCaptureInvalidated);
   *graph = new emulator::Graph(std::move(capture->graph));
+  return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, emulator::thread_mode);
   return cudaSuccess;
 }
 
