@@ -48,6 +48,15 @@ cuda: $(VENV)/ready  ## compile every CUDA kernel (needs nvcc, no GPU) and repor
 	  || { cat build/cuda/build.log; exit 1; }
 	$(BIN)/python cmake/kernel_report.py build/cuda/build.log
 
+# No network is needed: PYTHON's own packages (torch among them) and the CUDA toolkit do. Only the
+# kernels of the GPU at hand are compiled.
+gpu-check:  ## on a machine with an NVIDIA GPU: build, test, sanitize and time against torch, in ten minutes
+	cmake -B build/gpu -DCMAKE_BUILD_TYPE=Release -DPYMODEL_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native \
+	  -DPython_EXECUTABLE="$$(command -v $(PYTHON))" -Dpybind11_DIR="$$($(PYTHON) -m pybind11 --cmakedir)" \
+	  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/pymodel
+	cmake --build build/gpu --parallel
+	PYTHONPATH=. $(PYTHON) -m benchmarks.gpu $(ARGS)
+
 lint: $(VENV)/installed-lint  ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

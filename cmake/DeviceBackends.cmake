@@ -37,7 +37,8 @@ function(pymodel_find_cuda)
       set(found OFF)
     elseif(NOT PYMODEL_NVCC)
       message(FATAL_ERROR "PYMODEL_CUDA=ON needs nvcc: install the CUDA toolkit (12.4 or later), "
-                          "or `pip install nvidia-cuda-nvcc` into the Python that builds pymodel")
+                          "or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl` into the "
+                          "Python that builds pymodel")
     endif()
   endif()
   if(found AND NOT CMAKE_CUDA_COMPILER)
@@ -49,6 +50,11 @@ endfunction()
 pymodel_find_cuda()
 if(pymodel_cuda)
   enable_language(CUDA)
+  if(PYMODEL_NVCC MATCHES "/site-packages/nvidia/")
+    # PyPI's runtime has no libcudart.so, which find_package wants to see though we link statically.
+    cmake_path(GET PYMODEL_NVCC PARENT_PATH programs)
+    file(GLOB CUDA_CUDART "${programs}/../lib/libcudart.so.*")
+  endif()
   find_package(CUDAToolkit REQUIRED)
 endif()
 message(STATUS "pymodel: CUDA kernels ${pymodel_cuda} (PYMODEL_CUDA=${PYMODEL_CUDA}), "

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/elementwise.h"
+#include "bindings/transfer.h"
 
 namespace pymodel {
 namespace {
@@ -96,6 +97,13 @@ Array checked_out(const Checker& check, const Split& parts, const Array& out, DT
   return out.reshape(parts.kept_shape);
 }
 
+int64_t workspace_bytes(const Array& x, const Split& parts) {
+  const bool on_cpu = x.device().is_cpu();
+  if (on_cpu && !is_floating(x.dtype())) return 0;
+  return on_cpu ? reduce_workspace(parts.outputs, parts.elements)
+                : reduce_device_workspace(parts.outputs, parts.elements);
+}
+
 Array run_reduce(const std::string& name, const Array& x, const Array* given_out,
                  const MaybeDims& dims, bool keepdim, float divisor, const Array* center) {
   const Checker check(name.c_str());
@@ -108,6 +116,7 @@ Array run_reduce(const std::string& name, const Array& x, const Array* given_out
   const DType dtype = result_dtype(op, x.dtype());
   const Array out = given_out != nullptr ? checked_out(check, parts, *given_out, dtype, floats)
                                          : Array::empty(parts.kept_shape, dtype, x.device());
+  const Workspace workspace(workspace_bytes(x, parts), current_execution(x.device()));
   if (floats) {
     ReduceFloats args;
     args.op = op;
@@ -119,12 +128,10 @@ Array run_reduce(const std::string& name, const Array& x, const Array* given_out
       args.center = center->reshape(parts.kept_shape).view();
     }
     args.divisor = mean ? static_cast<float>(parts.elements) : divisor;
-    const Workspace workspace(reduce_workspace(parts.outputs, parts.elements),
-                              current_execution(x.device()));
     args.workspace = workspace.data();
     PYMODEL_RUN(reduce_floats, x.device(), args);
   } else {
-    const ReduceIntegers args{op, parts.x.view(), parts.kept, out.view()};
+    const ReduceIntegers args{op, parts.x.view(), parts.kept, out.view(), workspace.data()};
     PYMODEL_RUN(reduce_integers, x.device(), args);
   }
   if (given_out != nullptr) return *given_out;
@@ -160,7 +167,7 @@ bool all_finite(const Array& x) {
   if (!is_floating(x.dtype())) return true;
   const Array largest = Array::empty({}, DType::float32, x.device());
   run_reduce("max_abs", x, &largest, std::nullopt, false, 1.0f, nullptr);
-  return std::isfinite(*data_as<float>(largest.view()));
+  return std::isfinite(*data_as<float>(moved(largest, Device{}, false).view()));
 }
 
 }  // namespace

@@ -37,6 +37,37 @@ inline float __fsub_rn(float x, float y) { return x - y; }
 inline float __fmul_rn(float x, float y) { return x * y; }
 inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 inline float __saturatef(float x) { return fminf(fmaxf(x, 0.0f), 1.0f); }  // NaN gives 0
+
+// Of pi x. The rest modulo 2 is exact, and so are the multiples of a quarter turn.
+inline void sincospif(float x, float* sine, float* cosine) {
+  const double rest = remainder(static_cast<double>(x), 2.0), quarters = nearbyint(2.0 * rest);
+  const double angle = (rest - 0.5 * quarters) * 3.141592653589793;
+  const double s = sin(angle), c = cos(angle);
+  switch (static_cast<int>(quarters) & 3) {
+    case 0:
+      *sine = static_cast<float>(s), *cosine = static_cast<float>(c);
+      return;
+    case 1:
+      *sine = static_cast<float>(c), *cosine = static_cast<float>(-s);
+      return;
+    case 2:
+      *sine = static_cast<float>(-s), *cosine = static_cast<float>(-c);
+      return;
+    default:
+      *sine = static_cast<float>(-c), *cosine = static_cast<float>(s);
+  }
+}
+inline float sinpif(float x) {
+  float sine, cosine;
+  sincospif(x, &sine, &cosine);
+  return sine;
+}
+inline float cospif(float x) {
+  float sine, cosine;
+  sincospif(x, &sine, &cosine);
+  return cosine;
+}
+
 inline int __float2int_rn(float x) { return static_cast<int>(nearbyintf(x)); }
 inline int __float2int_rz(float x) { return static_cast<int>(x); }
 inline float __int2float_rn(int x) { return static_cast<float>(x); }

@@ -162,6 +162,15 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
 
 cudaError_t cudaFreeHost(void* pointer) { return note(emulator::release(pointer, Kind::pinned)); }
 
+// Pinned memory has one address on both sides.
+cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
+  const std::lock_guard<std::mutex> lock(emulator::mutex);
+  const auto at = emulator::find(host);
+  const bool pinned = at != emulator::allocations.end() && at->second.kind != Kind::device;
+  *device = pinned ? host : nullptr;
+  return note(pinned ? cudaSuccess : cudaErrorInvalidValue);
+}
+
 cudaError_t cudaHostRegister(void* pointer, size_t bytes, unsigned) {
   if (pointer == nullptr || bytes == 0) return note(cudaErrorInvalidValue);
   const std::lock_guard<std::mutex> lock(emulator::mutex);

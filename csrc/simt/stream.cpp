@@ -2,7 +2,6 @@
 
 #include <mutex>
 #include <set>
-#include <utility>
 
 #include "simt/errors.h"
 #include "simt/runtime.h"
@@ -14,7 +13,6 @@ namespace {
 std::mutex mutex;
 std::set<Stream*> streams;
 std::vector<std::weak_ptr<Capture>> captures;
-thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 
 // The null stream and CUDA's two spellings of the default ones.
 bool is_default(cudaStream_t stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
@@ -24,22 +22,31 @@ bool exists(cudaStream_t stream) {
   return is_default(stream) || streams.count(stream) > 0;
 }
 
-// Captures that are under way and mind what other calls of this thread do.
-std::vector<std::shared_ptr<Capture>> strict_captures() {
-  if (thread_mode == cudaStreamCaptureModeRelaxed) return {};
-  const std::lock_guard<std::mutex> lock(mutex);
-  std::vector<std::shared_ptr<Capture>> found;
-  for (const auto& weak : captures) {
-    const auto capture = weak.lock();
-    if (capture && capture->mode != cudaStreamCaptureModeRelaxed) found.push_back(capture);
-  }
-  return found;
+thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
+
+// Whether a capture minds unsafe calls of this thread.
+bool minds_this_thread(const Capture& capture) {
+  if (thread_mode == cudaStreamCaptureModeRelaxed) return false;
+  if (capture.mode == cudaStreamCaptureModeRelaxed) return false;
+  const bool of_all =
+      capture.mode == cudaStreamCaptureModeGlobal && thread_mode == cudaStreamCaptureModeGlobal;
+  return of_all || capture.thread == std::this_thread::get_id();
 }
 
-cudaError_t invalidate(const std::vector<std::shared_ptr<Capture>>& all, cudaError_t error) {
-  if (all.empty()) return cudaSuccess;
-  for (const auto& capture : all) capture->invalidated = true;
-  return error;
+bool minds_default_stream(const Capture& capture) { return capture.origin->blocking; }
+bool minds_everything(const Capture&) { return true; }
+
+// Spoils the captures under way that `mind`; `error` when there is one.
+cudaError_t spoil_captures(bool (*mind)(const Capture&), cudaError_t error) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  cudaError_t result = cudaSuccess;
+  for (const auto& weak : captures) {
+    const auto capture = weak.lock();
+    if (!capture || !mind(*capture)) continue;
+    capture->invalidated = true;
+    result = error;
+  }
+  return result;
 }
 
 }  // namespace
@@ -56,19 +63,21 @@ cudaError_t submit(cudaStream_t stream, Work work) {
     return cudaSuccess;
   }
   if (is_default(stream)) {
-    const cudaError_t error = invalidate(strict_captures(), cudaErrorStreamCaptureImplicit);
+    const cudaError_t error = spoil_captures(minds_default_stream, cudaErrorStreamCaptureImplicit);
     if (error != cudaSuccess) return error;
   }
   return work();
 }
 
 cudaError_t forbid_during_capture() {
-  return invalidate(strict_captures(), cudaErrorStreamCaptureUnsupported);
+  return spoil_captures(minds_this_thread, cudaErrorStreamCaptureUnsupported);
 }
 
 cudaError_t forbid_capturing(cudaStream_t stream) {
   if (!exists(stream)) return cudaErrorInvalidResourceHandle;
-  if (is_default(stream)) return invalidate(strict_captures(), cudaErrorStreamCaptureImplicit);
+  if (is_default(stream)) {
+    return spoil_captures(minds_default_stream, cudaErrorStreamCaptureImplicit);
+  }
   Capture* capture = capture_of(stream);
   if (capture == nullptr) return cudaSuccess;
   capture->invalidated = true;
@@ -84,8 +93,8 @@ using emulator::note;
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new emulator::Stream;
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  *stream = new emulator::Stream{(flags & cudaStreamNonBlocking) == 0, nullptr};
   const std::lock_guard<std::mutex> lock(emulator::mutex);
   emulator::streams.insert(*stream);
   return cudaSuccess;
@@ -110,7 +119,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return note(emulator::forbid_capturing(stream));
 }
-cudaError_t cudaDeviceSynchronize() { return note(emulator::forbid_during_capture()); }
+cudaError_t cudaDeviceSynchronize() {
+  return note(
+      emulator::spoil_captures(emulator::minds_everything, cudaErrorStreamCaptureUnsupported));
+}
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (!emulator::exists(stream)) return note(cudaErrorInvalidResourceHandle);
@@ -174,6 +186,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   stream->capture = std::make_shared<emulator::Capture>();
   stream->capture->origin = stream;
   stream->capture->mode = mode;
+  stream->capture->thread = std::this_thread::get_id();
   const std::lock_guard<std::mutex> lock(emulator::mutex);
   emulator::captures.push_back(stream->capture);
   return cudaSuccess;
@@ -200,17 +213,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
-  std::swap(*mode, emulator::thread_mode);
-  return cudaSuccess;
-}
-
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   if (!emulator::exists(stream)) return note(cudaErrorInvalidResourceHandle);
   const emulator::Capture* capture = emulator::capture_of(stream);
   *status = capture == nullptr     ? cudaStreamCaptureStatusNone
             : capture->invalidated ? cudaStreamCaptureStatusInvalidated
                                    : cudaStreamCaptureStatusActive;
+  return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, emulator::thread_mode);
   return cudaSuccess;
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "simt/runtime_types.h"
@@ -24,11 +25,13 @@ struct GraphExecutable {
 struct Capture {
   cudaStream_t origin;
   cudaStreamCaptureMode mode;
+  std::thread::id thread;  // that began it
   bool invalidated = false;
   Graph graph;
 };
 
 struct Stream {
+  bool blocking;                     // ordered with the default stream
   std::shared_ptr<Capture> capture;  // while this stream records
 };
 
@@ -44,8 +47,8 @@ Capture* capture_of(cudaStream_t stream);
 // Runs `work` at once, or records it when the stream captures.
 cudaError_t submit(cudaStream_t stream, Work work);
 
-// For calls that may not be made while any stream captures. Breaking the rule spoils the captures,
-// as it does on a GPU.
+// For calls that a capture forbids, unless this thread has relaxed its mode. Breaking the rule
+// spoils the capture, as it does on a GPU.
 cudaError_t forbid_during_capture();
 // For calls that wait for one stream.
 cudaError_t forbid_capturing(cudaStream_t stream);

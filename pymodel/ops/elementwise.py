@@ -23,11 +23,13 @@ Operand = Tensor | np.ndarray | float
 _binary = _core.binary
 
 
-def raw(operand: Operand) -> Any:
-    """What the bindings take: an array or a number."""
+def raw(operand: Operand, beside: Operand) -> Any:
+    """What the bindings take: an array or a number. NumPy's arrays go where `beside` is."""
     if isinstance(operand, Tensor):
         return operand._array
-    return tensor(operand)._array if isinstance(operand, np.ndarray) else operand
+    if not isinstance(operand, np.ndarray):
+        return operand
+    return tensor(operand, device=beside.device if isinstance(beside, Tensor) else None)._array
 
 
 # -- binary operations ------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ _RULES: dict[str, tuple[tuple[_Rule, str], tuple[_Rule, str]]] = {
 
 
 def _apply(name: str, a: Operand, b: Operand) -> Tensor:
-    left, right = raw(a), raw(b)
+    left, right = raw(a, b), raw(b, a)
     result = Tensor(_binary(name, left, right))
     first = a if isinstance(a, Tensor) and a.requires_grad else None
     second = b if isinstance(b, Tensor) and b.requires_grad else None
@@ -196,7 +198,7 @@ def square(x: Tensor) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """e^x of a floating tensor; results below the normal range are 0."""
+    """e^x of a floating tensor; results below the normal range may be 0."""
     return _unary("exp", x)
 
 
@@ -262,7 +264,7 @@ def where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
         a, b: tensors or numbers, promoted as in arithmetic.
     """
     mask = condition._array
-    result = Tensor(_core.where(mask, raw(a), raw(b)))
+    result = Tensor(_core.where(mask, raw(a, condition), raw(b, condition)))
     first, second = (t if isinstance(t, Tensor) and t.requires_grad else None for t in (a, b))
     if wants_grad(first, second):
         a_shape = None if first is None else first.shape

@@ -17,7 +17,7 @@ from pymodel import _core
 from pymodel.autograd import PartialGradient, record, wants_grad
 from pymodel.ops.arrays import rows
 from pymodel.ops.shape import permute, reshape, reshaped, view_of
-from pymodel.tensor import Tensor, from_numpy, tensor
+from pymodel.tensor import Tensor, tensor
 
 _EVERYTHING = slice(None)
 
@@ -181,7 +181,7 @@ def _positions(indices: Sequence[_Indices], extents: Sequence[int]) -> np.ndarra
 
 def _take_rows(table: Tensor, positions: np.ndarray) -> Tensor:
     """y[i] = table[positions[i]]; backward adds rows in the order of i."""
-    index = from_numpy(positions)._array
+    index = tensor(positions, device=table.device)._array
     source = rows(table._array)
     y = _core.empty([len(positions), table.shape[1]], table.dtype, table.device)
     _core.embedding_forward(index, source, y)
@@ -250,7 +250,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     if isinstance(value, (int, float, np.generic)):
         _core.fill(region, value.item() if isinstance(value, np.generic) else value)
     else:
-        source = value if isinstance(value, Tensor) else tensor(value, dtype=x.dtype)
+        source = value if isinstance(value, Tensor) else tensor(value, dtype=x.dtype, device=x.device)
         _core.copy(source._array.expand(region.shape), region)
 
 

@@ -30,14 +30,14 @@ def _comparison(name: str) -> Callable[[Tensor, Any], Any]:
     def compare(self: Tensor, other: Any) -> Any:
         if other is None or isinstance(other, str):
             return NotImplemented  # x == None is False, x < None a TypeError, as for other objects
-        return Tensor(_core.binary(name, self._array, raw(other)))
+        return Tensor(_core.binary(name, self._array, raw(other, self)))
 
     return compare
 
 
 def _logical(symbol: str, name: str) -> Callable[[Tensor, Any], Tensor]:
     def combine(self: Tensor, other: Any) -> Tensor:
-        right = raw(other)
+        right = raw(other, self)
         is_bool = isinstance(right, (bool, np.bool_)) or getattr(right, "dtype", None) == "bool"
         if self.dtype != "bool" or not is_bool:
             raise TypeError(f"{symbol}: both sides must be bool, got {self.dtype} and {_kind(other)}")
@@ -74,7 +74,7 @@ def _check_in_place(name: str, target: Tensor, *sources: Any) -> None:
 def _in_place(name: str) -> Callable[[Tensor, Any], Tensor]:
     def apply(self: Tensor, other: Operand) -> Tensor:
         _check_in_place(f"{name}_", self, other)
-        _core.binary(name, self._array, raw(other), self._array)
+        _core.binary(name, self._array, raw(other, self), self._array)
         return self
 
     return apply
@@ -86,7 +86,7 @@ def _augmented(name: str, function: Callable[[Any, Any], Tensor]) -> Callable[[T
     def apply(self: Tensor, other: Operand) -> Tensor:
         recorded = self.requires_grad or (isinstance(other, Tensor) and other.requires_grad)
         if not recorded or not is_grad_enabled():
-            _core.binary(name, self._array, raw(other), self._array)
+            _core.binary(name, self._array, raw(other, self), self._array)
             return self
         if self.requires_grad and self.is_leaf:
             raise RuntimeError(
@@ -102,7 +102,7 @@ def _augmented(name: str, function: Callable[[Any, Any], Tensor]) -> Callable[[T
 def _copy_(self: Tensor, source: Operand) -> Tensor:
     """Overwrites the elements with those of `source`, converted and broadcast; returns the tensor."""
     _check_in_place("copy_", self, source)
-    array = raw(source)
+    array = raw(source, self)
     if isinstance(array, _core.Array):
         _core.copy(array, self._array)
     else:

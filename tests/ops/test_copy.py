@@ -52,7 +52,7 @@ def test_copy_conversion_is_differentiable() -> None:
     assert x.half().dtype == "float16"
     assert x.bfloat16().dtype == "bfloat16"
     assert x.to(x) is x
-    assert x.to("cpu", "float32") is x
+    assert x.to(x.device, "float32") is x
 
 
 @pytest.mark.parametrize("dtype", NUMPY)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from memory import shifted, spaced, transposed
 from reference import gradient_of
 
 import pymodel as pm
@@ -88,18 +89,30 @@ def test_dropout_gives_gradients_only_where_they_are_wanted(wanting):
 
 def test_dropout_draws_one_mask_whatever_the_strides():
     values = np.random.default_rng(2).standard_normal((40, 30)).astype(np.float32)
-    spaced = np.zeros((40, 60), np.float32)
-    spaced[:, ::2] = values
     state, results = pm.get_rng_state(), []
-    for view in (values, np.asfortranarray(values), spaced[:, ::2]):
+    for layout in (pm.tensor, transposed, spaced, shifted):
         pm.set_rng_state(state)
-        x = pm.from_numpy(view).requires_grad_()
-        y = pm.ops.dropout(x, 0.4, residual=pm.from_numpy(view))
-        y.backward(pm.from_numpy(view))
+        x = layout(values).requires_grad_()
+        y = pm.ops.dropout(x, 0.4, residual=layout(values))
+        y.backward(layout(values))
         results.append((y.numpy(), gradient_of(x).numpy()))
     for result, gradient in results[1:]:
         np.testing.assert_array_equal(result, results[0][0])
         np.testing.assert_array_equal(gradient, results[0][1])
+
+
+# Around a vector, and around a grid that fills the emulated GPU.
+@pytest.mark.parametrize("count", [1, 4, 7, 4 * 8 * 256 * 4 + 5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout_has_the_bits_of_the_cpu(count, dtype):
+    values = np.random.default_rng(5).standard_normal(count).astype(np.float32)
+    state, results = pm.get_rng_state(), []
+    for device in (None, "cpu"):
+        pm.set_rng_state(state)
+        x = pm.tensor(values, dtype=dtype, device=device)
+        y = pm.ops.dropout(x, 0.25, residual=x)
+        results.append(y.numpy().tobytes())
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

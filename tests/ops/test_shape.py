@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from memory import shares_memory
 from reference import check_op, to_float64
 
 import pymodel as pm
@@ -15,10 +16,6 @@ RNG = np.random.default_rng(0)
 
 def normal(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape)
-
-
-def shares_memory(a: pm.Tensor, b: pm.Tensor) -> bool:
-    return np.shares_memory(a.numpy(), b.numpy())
 
 
 # The same call on both libraries: (name, input shape, function).

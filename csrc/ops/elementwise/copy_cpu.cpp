@@ -55,19 +55,6 @@ static void copy_tile(const char* x, int64_t x_stride, char* out, int64_t out_st
   }
 }
 
-// Moves the dimension along which x is dense next to the innermost, along which out is dense.
-// False when there is no such pair of dimensions.
-static bool find_transpose(StridedLoop<2>* loop, int64_t item) {
-  if (loop->ndim < 2 || loop->inner_stride(0) != item) return false;
-  if (loop->inner_stride(1) == item || loop->inner() < 4) return false;
-  for (int d = loop->ndim - 2; d >= 0; --d) {
-    if (loop->strides[1][d] != item || loop->shape[d] < 4) continue;
-    loop->swap_dims(d, loop->ndim - 2);
-    return true;
-  }
-  return false;
-}
-
 template <typename T>
 static void copy_transposed(const StridedLoop<2>& loop) {
   const int row_dim = loop.ndim - 2;

@@ -1,95 +1,14 @@
-// Walks several views of one shape together, in the memory order of the first.
-//
-// Dimensions that lie evenly in every view are merged, so that most calls end as one long run;
-// what is left are runs along the innermost dimension, cut into tasks by shape alone.
+// Walks a loop nest (core/strided_loop.h) by its runs along the innermost dimension, cut into tasks
+// by shape alone.
 #pragma once
 
-#include "core/tensor_view.h"
+#include "core/strided_loop.h"
 #include "cpu/parallel.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 
 // Elements of one task: enough to hide the start of a thread, little enough to share out evenly.
 constexpr int64_t kTaskElements = 16384;
-
-template <int views>
-struct StridedLoop {
-  int ndim = 0;  // at least 1
-  int64_t shape[kMaxDims + 1] = {};
-  int64_t strides[views][kMaxDims + 1] = {};  // in bytes
-  char* data[views] = {};
-
-  int64_t rows() const {
-    int64_t count = 1;
-    for (int d = 0; d + 1 < ndim; ++d) count *= shape[d];
-    return count;
-  }
-  int64_t inner() const { return shape[ndim - 1]; }
-  int64_t inner_stride(int view) const { return strides[view][ndim - 1]; }
-
-  void swap_dims(int d, int e) {
-    int64_t kept = shape[d];
-    shape[d] = shape[e];
-    shape[e] = kept;
-    for (int v = 0; v < views; ++v) {
-      kept = strides[v][d];
-      strides[v][d] = strides[v][e];
-      strides[v][e] = kept;
-    }
-  }
-};
-
-template <int views>
-PYMODEL_INLINE void sort_dims(StridedLoop<views>* loop) {
-  for (int d = 1; d < loop->ndim; ++d) {
-    for (int e = d; e > 0 && loop->strides[0][e - 1] < loop->strides[0][e]; --e) {
-      loop->swap_dims(e - 1, e);
-    }
-  }
-}
-
-template <int views>
-PYMODEL_INLINE void merge_dims(StridedLoop<views>* loop) {
-  int kept = 0;
-  for (int d = 1; d < loop->ndim; ++d) {
-    bool even = true;
-    for (int v = 0; v < views; ++v) {
-      even = even && loop->strides[v][kept] == loop->strides[v][d] * loop->shape[d];
-    }
-    if (!even) ++kept;
-    loop->shape[kept] = even ? loop->shape[kept] * loop->shape[d] : loop->shape[d];
-    for (int v = 0; v < views; ++v) loop->strides[v][kept] = loop->strides[v][d];
-  }
-  loop->ndim = kept + 1;
-}
-
-// The loop over `list`, whose first view is the one written. Null views never move.
-template <int views>
-PYMODEL_INLINE StridedLoop<views> make_loop(const TensorView* const (&list)[views]) {
-  StridedLoop<views> loop;
-  for (int v = 0; v < views; ++v) loop.data[v] = static_cast<char*>(list[v]->data);
-  for (int d = 0; d < list[0]->ndim; ++d) {
-    const int64_t extent = list[0]->shape[d];
-    if (extent == 1) continue;
-    for (int v = 0; v < views; ++v) {
-      const auto item = static_cast<int64_t>(item_size(list[v]->dtype));
-      loop.strides[v][loop.ndim] = list[v]->data == nullptr ? 0 : list[v]->strides[d] * item;
-    }
-    loop.shape[loop.ndim++] = extent;
-  }
-  if (loop.ndim == 0) {
-    // One element, as a run that looks dense.
-    loop.ndim = 1;
-    loop.shape[0] = 1;
-    for (int v = 0; v < views; ++v) {
-      const auto item = static_cast<int64_t>(item_size(list[v]->dtype));
-      loop.strides[v][0] = list[v]->data == nullptr ? 0 : item;
-    }
-  }
-  sort_dims(&loop);
-  merge_dims(&loop);
-  return loop;
-}
 
 // A position in all but the innermost `skipped` dimensions.
 template <int views>

@@ -40,6 +40,7 @@ struct ReduceIntegers {
   TensorView x;
   int kept = 0;
   TensorView out;
+  void* workspace = nullptr;  // as for ReduceFloats; the CPU needs none
 };
 
 // out[k] = the first r at which x[k, r] is largest (smallest); a NaN counts as beyond all numbers.
@@ -59,6 +60,22 @@ static inline int64_t reduce_workspace(int64_t outputs, int64_t reduced) {
   if (outputs > kReduceOutputs || reduced <= kReduceChunkRows) return 0;
   const int64_t chunks = (reduced + kReduceChunkRows - 1) / kReduceChunkRows;
   return (chunks < kReduceChunks ? chunks : kReduceChunks) * outputs * 8;
+}
+
+// On devices, chunks are work for blocks, of which this many are enough for any GPU.
+constexpr int64_t kReduceBlocks = 1024;
+constexpr int64_t kReduceStrip = 256;      // outputs of a block, at most, where it takes chunks
+constexpr int64_t kReduceChunkLeast = 64;  // elements of a chunk
+// Elements of one output that a launch takes in, when there are more than that.
+constexpr int64_t kReduceLaunch = int64_t{1} << 30;
+
+static inline int64_t reduce_device_workspace(int64_t outputs, int64_t reduced) {
+  if (reduced <= kReduceChunkLeast) return 0;
+  const int64_t launches = 1 + reduced / kReduceLaunch, shared = kReduceBlocks * kReduceStrip;
+  if (launches == 1 && outputs > shared) return 0;
+  const int64_t each = (reduced + kReduceChunkLeast - 1) / kReduceChunkLeast * outputs;
+  const int64_t all = (outputs > shared ? outputs : shared) * launches;
+  return 8 * (each < all ? each : all);
 }
 
 PYMODEL_DECLARE_KERNEL(reduce_floats, ReduceFloats)

@@ -1,21 +1,10 @@
-// Splits a reduction into the loop over its outputs and the loop over what each of them reduces.
+// Walks the elements that one output of a reduction takes in.
 #pragma once
 
 #include "ops/elementwise/blocks.h"
 #include "ops/elementwise/strided_loop.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
-
-// Dimensions [begin, end) of a view.
-PYMODEL_INLINE TensorView dims_of(const TensorView& view, int begin, int end) {
-  TensorView result = view;
-  result.ndim = end - begin;
-  for (int d = begin; d < end; ++d) {
-    result.shape[d - begin] = view.shape[d];
-    result.strides[d - begin] = view.strides[d];
-  }
-  return result;
-}
 
 // Calls body(pointer, count) for every run of elements [begin, end) of the reduced dimensions, in
 // blocks of at most kBlock; `base` is the first element of the output at hand.

@@ -1,0 +1,1 @@
+"""What `make gpu-check` runs: tests, sanitizers and timings on an NVIDIA GPU."""
