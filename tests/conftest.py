@@ -14,6 +14,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        action="append",
+        help="where the tests of the ops run: cpu, simt (the emulated CUDA kernels) or cuda; repeatable",
+    )
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     """The checkout that holds these tests."""

@@ -26,7 +26,7 @@ def test_ops_pass_with_forced_instruction_set(isa: str) -> None:
         pytest.skip(f"this machine has no {isa}; the best it has is {_core.detected_isa()}")
     if isa == _core.isa():
         pytest.skip(f"{isa} is in use: the op tests of this very run cover it")
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--device", "cpu"]
     done = run(["-m", "pytest", *options, str(TESTS / "ops")], isa)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

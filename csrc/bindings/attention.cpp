@@ -144,7 +144,8 @@ void forward(const AttentionCall& call, const Array& out, const Array& lse) {
   static_cast<AttentionInputs&>(args) = call.inputs;
   args.out = out.view();
   args.lse = lse.view();
-  const Workspace workspace(workspace_bytes(attention_forward_floats(args), 0));
+  const Workspace workspace(workspace_bytes(attention_forward_floats(args), 0),
+                            current_execution(call.q.device()));
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_forward, call.q.device(), args);
 }
@@ -161,7 +162,8 @@ void backward(const AttentionCall& call, const Array& out, const Array& dout, co
   args.dk = view_or_null(dk);
   args.dv = view_or_null(dv);
   const Workspace workspace(
-      workspace_bytes(attention_backward_floats(args), attention_shared_floats(args)));
+      workspace_bytes(attention_backward_floats(args), attention_shared_floats(args)),
+      current_execution(call.q.device()));
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_backward, call.q.device(), args);
 }
@@ -175,7 +177,8 @@ void bias_gradient(const AttentionCall& call, const Array& out, const Array& dou
   args.dout = dout.view();
   args.lse = lse.view();
   args.dbias = dbias.view();
-  const Workspace workspace(workspace_bytes(attention_bias_gradient_floats(args), 0));
+  const Workspace workspace(workspace_bytes(attention_bias_gradient_floats(args), 0),
+                            current_execution(call.q.device()));
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_bias_gradient, call.q.device(), args);
 }

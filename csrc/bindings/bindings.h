@@ -69,7 +69,10 @@ inline TensorView view_or_null(const Array* array) {
 // the kernel runs on, which is released in the order of its stream.
 class Workspace {
  public:
-  explicit Workspace(int64_t bytes, const Execution& on = {});
+  Workspace(int64_t bytes, const Execution& on);
+  // What the kernel of this device asks for: the CPU's and the others' have their own sizes.
+  Workspace(Device device, int64_t cpu_bytes, int64_t device_bytes)
+      : Workspace(device.is_cpu() ? cpu_bytes : device_bytes, current_execution(device)) {}
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;

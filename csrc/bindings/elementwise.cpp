@@ -96,6 +96,7 @@ DType promoted(DType dtype, Number::Kind number) {
 
 Array converted(const Array& array, DType dtype) {
   Array result = Array::empty(array.shape(), dtype, array.device());
+  if (copied_as_bytes(array, result)) return result;
   const CopyArguments args{array.view(), result.view()};
   PYMODEL_RUN(copy, array.device(), args);
   return result;
@@ -150,6 +151,7 @@ void run_copy(const Array& source, const Array& out) {
     copy_between_devices(source, out, false);
     return;
   }
+  if (copied_as_bytes(source, out)) return;
   const Array input = apart_from(source, out);
   const CopyArguments args{broadcast_view(input.view(), out.view()), out.view()};
   PYMODEL_RUN(copy, out.device(), args);

@@ -39,7 +39,7 @@ void backward(const Array& indices, const Array& dy, const Array& dweight, int64
   args.dweight = dweight.view();
   args.padding_index = padding_index;
   args.accumulate = accumulate;
-  const Workspace workspace(embedding_workspace(indices.size(0)));
+  const Workspace workspace(embedding_workspace(indices.size(0)), current_execution(dy.device()));
   args.workspace = workspace.data();
   PYMODEL_RUN(embedding_backward, dy.device(), args);
 }

@@ -46,7 +46,7 @@ static void run_gemm(const Array& a, const Array& b, const Array& c, const Array
   g.beta = beta;
   g.activation = parse_activation("gemm", activation);
   g.activation_gradient = activation_gradient;
-  const Workspace workspace(gemm_workspace(m, n, a.size(1)));
+  const Workspace workspace(gemm_workspace(m, n, a.size(1)), current_execution(a.device()));
   g.workspace = workspace.data();
   PYMODEL_RUN(gemm, a.device(), g);
 }
@@ -63,7 +63,8 @@ static void run_batched_gemm(const Array& a, const Array& b, const Array& c) {
   const Array* const stacks[] = {&a, &b, &c};
   int64_t count = 1;
   for (int d = 0; d < leading; ++d) count *= c.size(d);
-  const Workspace workspace(gemm_workspace(c.size(-2), c.size(-1), a.size(-1)));
+  const Workspace workspace(gemm_workspace(c.size(-2), c.size(-1), a.size(-1)),
+                            current_execution(a.device()));
   g.workspace = workspace.data();
   const auto item = static_cast<int64_t>(item_size(a.dtype()));
   py::gil_scoped_release released;

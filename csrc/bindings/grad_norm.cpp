@@ -29,7 +29,8 @@ double run_norm(const std::vector<Array>& grads) {
   args.list = numbering.list();
   args.tensors = tensors.data();
   args.norm = &norm;
-  const Workspace workspace(list_chunks(args.list) * static_cast<int64_t>(sizeof(double)));
+  const Workspace workspace(list_chunks(args.list) * static_cast<int64_t>(sizeof(double)),
+                            current_execution(grads[0].device()));
   args.partials = static_cast<double*>(workspace.data());
   PYMODEL_RUN(grad_norm, grads[0].device(), args);
   return norm;

@@ -74,11 +74,8 @@ void backward(const Array& dy, const Array* dsum, const Array& input, const Arra
   args.dweight = view_or_null(dweight);
   args.dbias = view_or_null(dbias);
   args.accumulate = accumulate;
-  const int64_t rows = dy.size(0), columns = dy.size(1);
-  const Workspace workspace(dy.device().type == DeviceType::cpu
-                                ? layer_norm_workspace(rows, columns)
-                                : layer_norm_device_workspace(rows, columns),
-                            current_execution(dy.device()));
+  const Workspace workspace(dy.device(), layer_norm_workspace(dy.size(0), dy.size(1)),
+                            layer_norm_device_workspace(dy.size(0), dy.size(1)));
   args.workspace = workspace.data();
   PYMODEL_RUN(layer_norm_backward, dy.device(), args);
 }

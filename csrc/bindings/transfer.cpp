@@ -69,6 +69,16 @@ void copy_between_devices(const Array& source, const Array& out, bool non_blocki
   put(received, out);
 }
 
+bool copied_as_bytes(const Array& source, const Array& out) {
+  if (out.device().is_cpu() || source.storage() == out.storage()) return false;
+  const bool dense = source.contiguous() && out.contiguous();
+  if (!dense || source.dtype() != out.dtype() || source.shape() != out.shape()) return false;
+  const Execution on = current_execution(out.device());
+  const size_t bytes = static_cast<size_t>(out.numel()) * item_size(out.dtype());
+  backend_for(on.device).copy(out.view().data, source.view().data, bytes, on);
+  return true;
+}
+
 Array moved(const Array& source, Device device, bool non_blocking) {
   if (source.device() == device) return converted(source, source.dtype());
   Backend* const pinning = device.is_cpu() && non_blocking && !source.device().is_cpu()

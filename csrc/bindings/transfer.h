@@ -11,6 +11,10 @@ namespace pymodel {
 // memory, unless that is pinned and `non_blocking` is set.
 void copy_between_devices(const Array& source, const Array& out, bool non_blocking);
 
+// Copies plain bytes within a device where that is all there is to do, which needs no kernel, and
+// returns whether it did. False on the CPU, whose kernel does that by itself.
+bool copied_as_bytes(const Array& source, const Array& out);
+
 // A contiguous array of the same elements on `device`; pinned when it is the host's and
 // `non_blocking` is set.
 Array moved(const Array& source, Device device, bool non_blocking);

@@ -154,9 +154,9 @@ void DeviceMemory::throw_out_of_memory(size_t bytes, cudaError_t status) {
   cudaGetLastError();
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
-  throw OutOfMemory("out of memory on the device: " + readable(bytes) + " were asked for with " +
-                    readable(in_use_) + " in use by tensors and " + readable(free) + " of " +
-                    readable(total) +
+  throw OutOfMemory("out of memory on " + device_name({DeviceType::PYMODEL_BACKEND, index_}) +
+                    ": " + readable(bytes) + " were asked for with " + readable(in_use_) +
+                    " in use by tensors and " + readable(free) + " of " + readable(total) +
                     " free; use a smaller batch or sequence, drop tensors that are no longer "
                     "needed, or stop other programs on the device");
 }
