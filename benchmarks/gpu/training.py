@@ -29,9 +29,16 @@ def training(place: Place, way: str) -> Case:
     import transformers
 
     batch, length = (8, 1024) if place.shrink == 1 else (2, 32)
-    sizes: dict[str, Any] = (
-        {} if place.shrink == 1 else {"n_layer": 2, "n_head": 2, "n_embd": 32, "vocab_size": 301}
-    )
+    sizes: dict[str, Any] = {}
+    if place.shrink > 1:
+        sizes = {
+            "n_layer": 2,
+            "n_head": 2,
+            "n_embd": 32,
+            "vocab_size": 301,
+            "eos_token_id": 0,
+            "bos_token_id": 0,
+        }
     config = transformers.GPT2Config(
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         attn_implementation="eager" if way == "eager" else "sdpa", **sizes,
