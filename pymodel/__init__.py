@@ -13,7 +13,7 @@ from pymodel.device import (
     set_num_threads,
     synchronize,
 )
-from pymodel.ops import rand, randn
+from pymodel.ops import get_float32_matmul_precision, rand, randn, set_float32_matmul_precision
 from pymodel.random import get_rng_state, initial_seed, manual_seed, set_rng_state
 from pymodel.tensor import Tensor, arange, empty, from_dlpack, from_numpy, full, ones, tensor, zeros
 
@@ -31,6 +31,7 @@ __all__ = [
     "from_numpy",
     "full",
     "get_default_device",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "get_rng_state",
     "initial_seed",
@@ -46,6 +47,7 @@ __all__ = [
     "randn",
     "reset_peak_memory",
     "set_default_device",
+    "set_float32_matmul_precision",
     "set_grad_enabled",
     "set_num_threads",
     "set_rng_state",

@@ -94,7 +94,9 @@ def main() -> int:
         "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON file"
     )
     options = parser.parse_args()
-    clock, stages, results = Clock(options.minutes), [], []
+    clock = Clock(options.minutes)
+    stages: list[Stage] = []
+    results: list[Result] = []
     facts: dict[str, Any] = {"machine": machine()}
     if not options.rehearse:
         import torch

@@ -126,8 +126,9 @@ def attention(
     qkv = [draw(place, batch, length, heads, width) for _ in range(3)]
 
     def theirs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        swapped = (x.transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(*swapped, is_causal=causal).transpose(1, 2)
+        heads_first = [x.transpose(1, 2) for x in (q, k, v)]
+        out = F.scaled_dot_product_attention(heads_first[0], heads_first[1], heads_first[2], is_causal=causal)
+        return out.transpose(1, 2)
 
     products = 7 if backward else 2
     work = products * 2.0 * batch * heads * length * length * width / (2 if causal else 1)

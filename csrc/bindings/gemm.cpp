@@ -1,9 +1,26 @@
 #include "ops/gemm/gemm.h"
 
+#include <atomic>
+
 #include "bindings/activation.h"
 #include "bindings/bindings.h"
 
 namespace pymodel {
+
+// Of the process, as in torch: set_float32_matmul_precision("high").
+static std::atomic<bool> tf32_allowed{false};
+
+static void run(Gemm& g, Device device) {
+  const TensorView& c = g.c;
+  const int64_t bytes =
+      device.type == DeviceType::cpu
+          ? gemm_workspace(c.shape[c.ndim - 2], c.shape[c.ndim - 1], g.a.shape[g.a.ndim - 1])
+          : gemm_device_workspace(g);
+  const Workspace workspace(bytes, current_execution(device));
+  g.workspace = workspace.data();
+  g.tf32 = tf32_allowed;
+  PYMODEL_RUN(gemm, device, g);
+}
 
 static void run_gemm(const Array& a, const Array& b, const Array& c, const Array* bias,
                      const Array* residual, const Array* preactivation, float alpha, float beta,
@@ -46,9 +63,7 @@ static void run_gemm(const Array& a, const Array& b, const Array& c, const Array
   g.beta = beta;
   g.activation = parse_activation("gemm", activation);
   g.activation_gradient = activation_gradient;
-  const Workspace workspace(gemm_workspace(m, n, a.size(1)), current_execution(a.device()));
-  g.workspace = workspace.data();
-  PYMODEL_RUN(gemm, a.device(), g);
+  run(g, a.device());
 }
 
 // c[i] = a[i] b[i] for stacks of matrices with equal leading dimensions, which may be expanded.
@@ -56,37 +71,14 @@ static void run_batched_gemm(const Array& a, const Array& b, const Array& c) {
   const Checker check("matmul");
   check.floating("a", a);
   check.dtype("b", b, {a.dtype()});
+  check.dtype("out", c, {a.dtype(), DType::float32});
+  check.unit_stride("out", c);
   check.same_device({&a, &b, &c});
-  const int leading = c.ndim() - 2;
   Gemm g;
-  TensorView* const matrices[] = {&g.a, &g.b, &g.c};
-  const Array* const stacks[] = {&a, &b, &c};
-  int64_t count = 1;
-  for (int d = 0; d < leading; ++d) count *= c.size(d);
-  const Workspace workspace(gemm_workspace(c.size(-2), c.size(-1), a.size(-1)),
-                            current_execution(a.device()));
-  g.workspace = workspace.data();
-  const auto item = static_cast<int64_t>(item_size(a.dtype()));
-  py::gil_scoped_release released;
-  for (int64_t i = 0; i < count; ++i) {
-    for (int k = 0; k < 3; ++k) {
-      const TensorView& stack = stacks[k]->view();
-      int64_t offset = 0, rest = i;
-      for (int d = leading - 1; d >= 0; --d) {
-        offset += rest % stack.shape[d] * stack.strides[d];
-        rest /= stack.shape[d];
-      }
-      TensorView& matrix = *matrices[k];
-      matrix.data = static_cast<char*>(stack.data) + offset * item;
-      matrix.dtype = stack.dtype;
-      matrix.ndim = 2;
-      for (int d = 0; d < 2; ++d) {
-        matrix.shape[d] = stack.shape[leading + d];
-        matrix.strides[d] = stack.strides[leading + d];
-      }
-    }
-    PYMODEL_CPU_KERNEL(gemm)(g);
-  }
+  g.a = a.view();
+  g.b = b.view();
+  g.c = c.view();
+  run(g, a.device());
 }
 
 PYMODEL_BINDINGS(m) {
@@ -95,6 +87,8 @@ PYMODEL_BINDINGS(m) {
         py::arg("beta") = 0.0f, py::arg("activation") = "none",
         py::arg("activation_gradient") = false);
   m.def("batched_gemm", &run_batched_gemm, py::arg("a"), py::arg("b"), py::arg("out"));
+  m.def("set_tf32", [](bool allowed) { tf32_allowed = allowed; }, py::arg("allowed"));
+  m.def("tf32", [] { return tf32_allowed.load(); });
 }
 
 }  // namespace pymodel

@@ -24,7 +24,7 @@ void fibre_main();
 // Polling threads get their turn. A kernel in which nothing else happens for this many rounds
 // waits for something that does not come.
 void wake_polite() {
-  constexpr int kMaxIdleRounds = 100000;
+  constexpr int kMaxIdleRounds = 10000;
   for (int warp = 0; warp < block.warp_count; ++warp) {
     const uint32_t lanes = block.warps[warp].polite;
     block.warps[warp].polite = 0;
@@ -76,17 +76,20 @@ void end_thread(Thread& thread) {
   barrier_lost_thread();
 }
 
-// Life of a stack: it runs one thread after the other as long as the next one is new, and goes
-// back to the pool when the next one waits on a stack of its own.
-void fibre_main() {
-  arrived();
+// Unwinds the thread that has failed, so that the texts of its report are freed.
+struct Failure {};
+
+void note_failure(const std::string& problem) {
+  block.failed = true;
+  block.report = failure_report(problem);
+}
+
+// Runs threads on one stack as long as the next one is new. Returns whom to switch to: a thread
+// that waits on a stack of its own, or the host.
+Context& run_threads() {
   for (;;) {
     Thread& thread = *block.current;
-    try {
-      block.body(block.body_argument);
-    } catch (const std::exception& error) {
-      fail(std::string("exception: ") + error.what());
-    }
+    block.body(block.body_argument);
     end_thread(thread);
     Thread* next = choose_thread();
     if (next != nullptr && next->stack.bottom == nullptr) {
@@ -98,9 +101,24 @@ void fibre_main() {
     }
     return_stack(thread.stack);
     thread.stack = {};
-    if (next != nullptr) make_current(*next);
-    leave_context(thread.context, next == nullptr ? block.host : next->context);
+    if (next == nullptr) return block.host;
+    make_current(*next);
+    return next->context;
   }
+}
+
+// Life of a stack. The switch stands outside the handlers: an exception under way belongs to the
+// OS thread, not to the fibre.
+void fibre_main() {
+  arrived();
+  Context* next = &block.host;
+  try {
+    next = &run_threads();
+  } catch (const Failure&) {
+  } catch (const std::exception& error) {
+    note_failure(std::string("exception: ") + error.what());
+  }
+  leave_context(*next);
 }
 
 void reset_threads() {
@@ -172,11 +190,8 @@ void yield() {
 }
 
 void fail(const std::string& problem) {
-  block.failed = true;
-  block.report = failure_report(problem);
-  // Whatever this thread and the others hold stays behind: kernels own nothing but their stacks.
-  leave_context(block.current->context, block.host);
-  __builtin_unreachable();
+  note_failure(problem);
+  throw Failure{};
 }
 
 }  // namespace pymodel::simt::emulator

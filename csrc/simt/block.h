@@ -91,7 +91,8 @@ void suspend();
 // For loops that poll: returns when no other thread can run.
 void yield();
 
-// Ends the block with a report: the kernel, the place, `problem` and the state of all warps.
+// Ends the block with a report: the kernel, the place, `problem` and the state of all warps. The
+// caller's stack is unwound, those of the other threads are abandoned: kernels own nothing.
 [[noreturn]] void fail(const std::string& problem);
 
 }  // namespace pymodel::simt::emulator

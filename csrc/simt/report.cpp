@@ -53,12 +53,15 @@ std::string warp_states() {
   return text;
 }
 
-std::string place() {
+std::string in_block() { return ", block " + triple(blockIdx.x, blockIdx.y, blockIdx.z); }
+
+// What the grid was, with `where` in it.
+std::string place(const std::string& where) {
   const Schedule& schedule = block.scheduler.schedule();
-  return "in kernel " + function_name(kernel) + ", block " +
-         triple(blockIdx.x, blockIdx.y, blockIdx.z) + " of " +
-         triple(gridDim.x, gridDim.y, gridDim.z) + ", order " + order_name(schedule.order) +
-         " seed " + std::to_string(schedule.seed);
+  return "\n  in kernel " + function_name(kernel) + where + "; grid " +
+         triple(gridDim.x, gridDim.y, gridDim.z) + " of blocks " +
+         triple(blockDim.x, blockDim.y, blockDim.z) + ", order " + order_name(schedule.order) +
+         ", seed " + std::to_string(schedule.seed);
 }
 
 }  // namespace
@@ -88,10 +91,11 @@ void name_kernel(const void* function) { kernel = function; }
 
 std::string failure_report(const std::string& problem) {
   const uint3 index = block.current->index;
-  return problem + "\n  " + place() + ", thread " + triple(index.x, index.y, index.z) +
+  return problem + place(in_block() + ", thread " + triple(index.x, index.y, index.z)) +
          warp_states();
 }
 
-std::string block_report(const std::string& problem) { return problem + "\n  " + place(); }
+std::string block_report(const std::string& problem) { return problem + place(in_block()); }
+std::string grid_report(const std::string& problem) { return problem + place(""); }
 
 }  // namespace pymodel::simt::emulator

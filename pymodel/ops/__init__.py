@@ -34,7 +34,7 @@ from pymodel.ops.elementwise import (
 from pymodel.ops.embedding import embedding
 from pymodel.ops.layer_norm import layer_norm
 from pymodel.ops.linear import linear, mlp
-from pymodel.ops.matmul import matmul
+from pymodel.ops.matmul import get_float32_matmul_precision, matmul, set_float32_matmul_precision
 from pymodel.ops.random import normal_, rand, randn, uniform_
 from pymodel.ops.reduce import all, all_finite, any, argmax, argmin, max, mean, min, sum, var
 from pymodel.ops.rms_norm import rms_norm
@@ -84,6 +84,7 @@ __all__ = [
     "expand",
     "flatten",
     "gelu",
+    "get_float32_matmul_precision",
     "layer_norm",
     "linear",
     "log",
@@ -109,6 +110,7 @@ __all__ = [
     "reshape",
     "rms_norm",
     "rsqrt",
+    "set_float32_matmul_precision",
     "sigmoid",
     "silu",
     "sin",

@@ -10,6 +10,9 @@
 // A and B have one dtype (float32, float16 or bfloat16) and any strides, so transposes cost
 // nothing extra. C and the (M, N) operands have unit column stride; C has A's dtype or float32.
 // Sums run in float32, over k in an order fixed by the shapes: threads do not change the bits.
+//
+// A, B and C may be stacks of matrices with equal leading dimensions, which A and B may expand
+// with strides of 0; a stack has neither bias, residual nor preactivation.
 #pragma once
 
 #include "core/activation.h"
@@ -19,9 +22,9 @@
 namespace pymodel {
 
 struct Gemm {
-  TensorView a;              // (M, K)
-  TensorView b;              // (K, N)
-  TensorView c;              // (M, N)
+  TensorView a;              // (..., M, K)
+  TensorView b;              // (..., K, N)
+  TensorView c;              // (..., M, N)
   TensorView bias;           // (N) or null
   TensorView residual;       // (M, N) or null
   TensorView preactivation;  // (M, N) or null; written, or read with activation_gradient
@@ -29,8 +32,45 @@ struct Gemm {
   float beta = 0.0f;  // 0 ignores what C held, even NaN
   Activation activation = Activation::none;
   bool activation_gradient = false;
-  void* workspace = nullptr;  // gemm_workspace(M, N, K) bytes, aligned to 64
+  // float32 products on a GPU may round A and B to tf32 (10 bits of mantissa); the CPU never does.
+  bool tf32 = false;
+  void* workspace = nullptr;  // gemm_workspace or gemm_device_workspace bytes, aligned to 64
 };
+
+// ---------------------------------------------------------------------------------------------
+// Stacks
+
+// Products in the stack.
+static inline int64_t gemm_count(const Gemm& g) {
+  int64_t count = 1;
+  for (int d = 0; d < g.c.ndim - 2; ++d) count *= g.c.shape[d];
+  return count;
+}
+
+// The product of the stack's matrices number `index`, counted in row-major order.
+static inline Gemm gemm_item(const Gemm& g, int64_t index) {
+  Gemm item = g;
+  const int leading = g.c.ndim - 2;
+  TensorView* const matrices[] = {&item.a, &item.b, &item.c};
+  for (TensorView* matrix : matrices) {
+    int64_t offset = 0, rest = index;
+    for (int d = leading - 1; d >= 0; --d) {
+      offset += rest % matrix->shape[d] * matrix->strides[d];
+      rest /= matrix->shape[d];
+    }
+    matrix->data =
+        static_cast<char*>(matrix->data) + offset * static_cast<int64_t>(item_size(matrix->dtype));
+    matrix->ndim = 2;
+    for (int d = 0; d < 2; ++d) {
+      matrix->shape[d] = matrix->shape[leading + d];
+      matrix->strides[d] = matrix->strides[leading + d];
+    }
+  }
+  return item;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Scratch memory of the CPU kernel
 
 // Block extents of the cache hierarchy, shared by the kernel and its workspace.
 constexpr int64_t kGemmRowBlock = 1024;
@@ -44,6 +84,64 @@ static inline int64_t gemm_workspace(int64_t m, int64_t n, int64_t k) {
   const int64_t columns = (n < kGemmColumnBlock ? n : kGemmColumnBlock) + 64;
   const int64_t depth = k < kGemmDepthBlock * 2 ? k + 1 : kGemmDepthBlock * 2;
   return 4 * (rows * depth + columns * depth + rows * columns) + 192;
+}
+
+// ---------------------------------------------------------------------------------------------
+// How the device kernels cut a product into blocks: by shapes alone, never by the GPU at hand, so
+// that every GPU adds in the same order.
+
+// Blocks that fill a GPU: about one for each multiprocessor of the largest.
+constexpr int64_t kGemmDeviceBlocks = 128;
+constexpr int64_t kGemmDepthMultiple = 32;  // parts of K are multiples of every tile's depth
+constexpr int64_t kGemmFewRows = 4;         // up to here rows are multiplied without tiles
+
+struct GemmPlan {
+  bool large;      // tiles of 128 x 128 of C instead of 64 x 64
+  int64_t splits;  // parts of K, summed by different blocks and added by a second kernel
+  int64_t depth;   // of one part
+};
+
+static inline int64_t gemm_ceil_divide(int64_t count, int64_t size) {
+  return (count + size - 1) / size;
+}
+
+// Cuts K so that `tiles` tiles fill the GPU, into parts of at least `least` each: a part must
+// outweigh the writing and adding of its sums.
+static inline GemmPlan gemm_split(bool large, int64_t tiles, int64_t k, int64_t least) {
+  const int64_t wanted = kGemmDeviceBlocks / (tiles < 1 ? 1 : tiles);
+  int64_t splits = k / least < wanted ? k / least : wanted;
+  if (splits < 1) splits = 1;
+  int64_t depth = gemm_ceil_divide(gemm_ceil_divide(k, splits), kGemmDepthMultiple);
+  depth = depth < 1 ? kGemmDepthMultiple : depth * kGemmDepthMultiple;
+  splits = gemm_ceil_divide(k, depth);
+  return {large, splits < 1 ? 1 : splits, depth};
+}
+
+// Large tiles load half as much per product, so they come first wherever they give nearly every
+// multiprocessor a block, with parts of K that are long.
+static inline GemmPlan gemm_tile_plan(int64_t count, int64_t m, int64_t n, int64_t k) {
+  const int64_t tiles = count * gemm_ceil_divide(m, 128) * gemm_ceil_divide(n, 128);
+  const GemmPlan large = gemm_split(true, tiles, k, 1024);
+  if (m > 64 && n > 64 && 4 * tiles * large.splits >= 3 * kGemmDeviceBlocks) return large;
+  return gemm_split(false, count * gemm_ceil_divide(m, 64) * gemm_ceil_divide(n, 64), k, 256);
+}
+
+// Few rows times a B with dense rows: a block takes `columns` of them.
+constexpr int64_t gemm_few_rows_columns(DType dtype) { return dtype == DType::float32 ? 32 : 64; }
+static inline GemmPlan gemm_few_rows_plan(DType dtype, int64_t n, int64_t k) {
+  return gemm_split(false, gemm_ceil_divide(n, gemm_few_rows_columns(dtype)), k, 64);
+}
+
+// Bytes of scratch memory on a device: float32 sums (splits, ..., M, N) of the parts of K.
+static inline int64_t gemm_device_workspace(const Gemm& g) {
+  const int64_t count = gemm_count(g), m = g.c.shape[g.c.ndim - 2], n = g.c.shape[g.c.ndim - 1];
+  const int64_t k = g.a.shape[g.a.ndim - 1];
+  int64_t splits = gemm_tile_plan(count, m, n, k).splits;
+  if (count == 1 && m <= kGemmFewRows) {  // the strides decide, which this is not to depend on
+    const int64_t others = gemm_few_rows_plan(g.a.dtype, n, k).splits;
+    splits = splits > others ? splits : others;
+  }
+  return splits > 1 ? 4 * splits * count * m * n : 0;
 }
 
 PYMODEL_DECLARE_KERNEL(gemm, Gemm)

@@ -271,7 +271,10 @@ static void product_into(const Gemm& g) {
 }  // namespace
 
 void gemm(const Gemm& g) {
-  dispatch_floating(g.a.dtype, [&](auto type) { product_into<decltype(type)>(g); });
+  const int64_t count = gemm_count(g);
+  dispatch_floating(g.a.dtype, [&](auto type) {
+    for (int64_t i = 0; i < count; ++i) product_into<decltype(type)>(gemm_item(g, i));
+  });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA
