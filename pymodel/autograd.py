@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymodel import _core
+from pymodel.errors import DeviceError
 
 if TYPE_CHECKING:
     from pymodel.tensor import Tensor
@@ -210,6 +211,11 @@ def _seed(root: Tensor, gradient: Tensor | None) -> _core.Array:
             raise ValueError(
                 f"backward: the gradient must be {root.dtype} of shape {root.shape}, "
                 f"got {gradient.dtype} of shape {gradient.shape}"
+            )
+        if gradient.device != root.device:
+            raise DeviceError(
+                f"backward: the tensor lies on {root.device} and the gradient on {gradient.device}; "
+                f'move the gradient with .to("{root.device}")'
             )
         return gradient._array
     if root.numel() != 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 import pymodel as pm
@@ -35,8 +37,17 @@ def spaced(array: np.ndarray, dtype: str | None = None) -> pm.Tensor:
     return pm.Tensor(pm.tensor(wide, dtype=dtype)._array.slice(array.ndim - 1, 1, wide.shape[-1], 2))
 
 
-def shifted(array: np.ndarray, by: int = 1, dtype: str | None = None) -> pm.Tensor:
-    """The values densely in memory, but starting `by` elements behind an allocation's first."""
-    flat = np.concatenate([np.zeros(by, array.dtype), array.reshape(-1)])
-    view = pm.tensor(flat, dtype=dtype)._array.slice(0, by, flat.size, 1)
+def shifted(array: np.ndarray, dtype: str | None = None) -> pm.Tensor:
+    """The values densely in memory, but starting one element behind an aligned address."""
+    flat = np.concatenate([np.zeros(1, array.dtype), array.reshape(-1)])
+    view = pm.tensor(flat, dtype=dtype)._array.slice(0, 1, flat.size, 1)
     return pm.Tensor(view.reshape(list(array.shape)))
+
+
+Layout = Callable[..., pm.Tensor]  # (values, dtype=None)
+LAYOUTS: dict[str, Layout] = {
+    "dense": pm.tensor,
+    "shifted": shifted,
+    "spaced": spaced,
+    "transposed": transposed,
+}

@@ -4,7 +4,8 @@
 
 #include <optional>
 
-#include "bindings/bindings.h"
+#include "bindings/fault.h"
+#include "bindings/transfer.h"
 #include "core/philox.h"
 
 namespace pymodel {
@@ -38,9 +39,14 @@ void check_operands(const Array& q, const Array& k, const Array& v) {
   if (k.size(1) > (int64_t{1} << 30)) kCheck.fail("k must have at most 2^30 positions");
 }
 
-void check_lengths(const char* name, const Array& lengths, int64_t batch, int64_t longest) {
+void check_lengths(const char* name, const Array& lengths, int64_t batch, int64_t longest,
+                   Fault fault) {
   kCheck.shape(name, lengths, {batch});
   kCheck.integer(name, lengths);
+  if (!lengths.device().is_cpu()) {
+    if (!found_outside(lengths, longest, fault)) return;
+    check_lengths(name, moved(lengths, Device{}, false), batch, longest, fault);  // throws
+  }
   const TensorView& view = lengths.view();
   for (int64_t i = 0; i < batch; ++i) {
     const int64_t at = i * view.strides[0];
@@ -99,11 +105,11 @@ AttentionCall make_call(const Array& q, const Array& k, const Array& v, const Ar
     inputs.bias = broadcast_bias(*bias, q, k);
   }
   if (query_lengths != nullptr) {
-    check_lengths("query_lengths", *query_lengths, q.size(0), q.size(1));
+    check_lengths("query_lengths", *query_lengths, q.size(0), q.size(1), Fault::query_length);
     call.query_lengths = *query_lengths;
   }
   if (key_lengths != nullptr) {
-    check_lengths("key_lengths", *key_lengths, q.size(0), k.size(1));
+    check_lengths("key_lengths", *key_lengths, q.size(0), k.size(1), Fault::key_length);
     call.key_lengths = *key_lengths;
   }
   inputs.q = q.view();

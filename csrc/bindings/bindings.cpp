@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "bindings/fault.h"
 #include "core/allocator.h"
 
 namespace pymodel {
@@ -127,6 +128,18 @@ bool runs_blocking(const Execution& on) {
 void throw_no_kernel(const char* name, Device device) {
   throw DeviceError(std::string(name) + ": this build of pymodel has no kernel for device '" +
                     device_name(device) + "'; use device='cpu'");
+}
+
+bool found_outside(const Array& integers, int64_t most, Fault fault) {
+  const Device device = integers.device();
+  const Execution on = current_execution(device);
+  FaultReport report(device, fault);
+  {
+    py::gil_scoped_release released;
+    backend_for(device).check_range(integers.view(), most, report.slot(), on);
+    if (runs_blocking(on)) backend_for(device).synchronize(on);
+  }
+  return report.position() >= 0;
 }
 
 // ---------------------------------------------------------------------------------------------

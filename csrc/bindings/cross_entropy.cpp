@@ -1,11 +1,12 @@
 #include "ops/cross_entropy/cross_entropy.h"
 
-#include "bindings/bindings.h"
+#include "bindings/fault.h"
 
 namespace pymodel {
 namespace {
 
-// Returns the first row whose target is no class, or -1; then nothing was computed.
+// Returns the first row whose target is no class, or -1; of a device that is not waited for always
+// -1, and the next call that waits raises.
 int64_t forward(const Array& logits, const Array& targets, const Array& losses,
                 const Array& statistics, const Array& scale, const Array& total,
                 int64_t ignore_index, float label_smoothing, bool mean) {
@@ -26,7 +27,7 @@ int64_t forward(const Array& logits, const Array& targets, const Array& losses,
     check.contiguous(name, *array);
   }
   check.same_device({&logits, &targets, &losses, &statistics, &scale, &total});
-  int64_t invalid_row = -1;
+  FaultReport invalid(logits.device(), Fault::cross_entropy_target);
   CrossEntropyForward args;
   args.logits = logits.view();
   args.targets = targets.view();
@@ -37,9 +38,9 @@ int64_t forward(const Array& logits, const Array& targets, const Array& losses,
   args.ignore_index = ignore_index;
   args.label_smoothing = label_smoothing;
   args.mean = mean;
-  args.invalid_row = &invalid_row;
+  args.invalid_row = invalid.slot();
   PYMODEL_RUN(cross_entropy_forward, logits.device(), args);
-  return invalid_row;
+  return invalid.position();
 }
 
 void backward(const Array& logits, const Array& targets, const Array& statistics,

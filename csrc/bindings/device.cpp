@@ -3,6 +3,7 @@
 
 #include "bindings/transfer.h"
 #include "core/allocator.h"
+#include "core/fault.h"
 
 namespace pymodel {
 namespace {
@@ -69,6 +70,7 @@ void synchronize(const std::string& name) {
     py::gil_scoped_release released;
     backend_for(device).synchronize_device(device.index);
   }
+  raise_faults(device);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -92,8 +94,11 @@ class Stream {
   uintptr_t handle() const { return reinterpret_cast<uintptr_t>(on_.stream); }
   void wait_for(const Stream& other) const { order(other.on_, on_); }
   void synchronize() const {
-    py::gil_scoped_release released;
-    backend_for(on_.device).synchronize(on_);
+    {
+      py::gil_scoped_release released;
+      backend_for(on_.device).synchronize(on_);
+    }
+    raise_faults(on_.device);
   }
 
  private:

@@ -1,11 +1,12 @@
 #include "ops/embedding/embedding.h"
 
-#include "bindings/bindings.h"
+#include "bindings/fault.h"
 
 namespace pymodel {
 namespace {
 
-// Returns the first position whose index is no row of weight, or -1; then nothing was computed.
+// Returns the first position whose index is no row of weight, or -1; of a device that is not waited
+// for always -1, and the next call that waits raises.
 int64_t forward(const Array& indices, const Array& weight, const Array& y) {
   const Checker check("embedding");
   check.ndim("indices", indices, 1);
@@ -16,14 +17,14 @@ int64_t forward(const Array& indices, const Array& weight, const Array& y) {
   check.dtype("out", y, {weight.dtype()});
   check.unit_stride("out", y);
   check.same_device({&indices, &weight, &y});
-  int64_t invalid = -1;
+  FaultReport invalid(weight.device(), Fault::embedding_index);
   EmbeddingForward args;
   args.indices = indices.view();
   args.weight = weight.view();
   args.y = y.view();
-  args.invalid = &invalid;
+  args.invalid = invalid.slot();
   PYMODEL_RUN(embedding_forward, weight.device(), args);
-  return invalid;
+  return invalid.position();
 }
 
 void backward(const Array& indices, const Array& dy, const Array& dweight, int64_t padding_index,

@@ -1,6 +1,7 @@
 #include "bindings/transfer.h"
 
 #include "bindings/elementwise.h"
+#include "core/fault.h"
 
 namespace pymodel {
 namespace {
@@ -109,8 +110,11 @@ Array pinned(const Array& source) {
 void synchronize_stream(Device device) {
   if (device.is_cpu()) return;
   const Execution on = current_execution(device);
-  py::gil_scoped_release released;
-  backend_for(device).synchronize(on);
+  {
+    py::gil_scoped_release released;
+    backend_for(device).synchronize(on);
+  }
+  raise_faults(device);
 }
 
 }  // namespace pymodel

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/execution.h"
+#include "core/tensor_view.h"
 
 namespace pymodel {
 
@@ -79,8 +80,14 @@ class Backend {
   virtual void launch_graph(void* graph, const Execution& on) = 0;
   virtual void destroy_graph(void* graph) noexcept = 0;
 
-  // Host-visible memory of `count` integers of 64 bits that kernels can write.
+  // --- faults (core/fault.h)
+  // ----------------------------------------------------------------------- Host memory of `count`
+  // integers of 64 bits that kernels can write.
   virtual int64_t* allocate_mapped(int index, int count) = 0;
+  // Notes in `slot` the first position of `values`, (count) integers, that holds none of 0 to
+  // `most`.
+  virtual void check_range(const TensorView& values, int64_t most, int64_t* slot,
+                           const Execution& on) = 0;
 };
 
 // The backend of a device that is not the CPU; throws DeviceError, with the reason, where it cannot

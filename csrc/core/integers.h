@@ -6,7 +6,7 @@
 namespace pymodel {
 
 // Element `index` of a vector of int64, int32 or uint8 with any stride.
-static inline int64_t integer_at(const TensorView& view, int64_t index) {
+static inline PYMODEL_HOST_DEVICE int64_t integer_at(const TensorView& view, int64_t index) {
   const int64_t offset = index * view.strides[0];
   switch (view.dtype) {
     case DType::int64:

@@ -12,6 +12,7 @@
 #include "core/errors.h"
 #include "cuda/launch.h"
 #include "cuda/memory.h"
+#include "cuda/range.h"
 
 #ifndef __CUDA_ARCH_LIST__  // nvcc's list of what it compiles for: 800,900
 #define __CUDA_ARCH_LIST__ 0
@@ -163,6 +164,12 @@ class CudaBackend final : public Backend {
                         cudaHostAllocMapped | cudaHostAllocPortable),
           "allocating mapped memory");
     return static_cast<int64_t*>(data);
+  }
+
+  void check_range(const TensorView& values, int64_t most, int64_t* slot,
+                   const Execution& on) override {
+    const DeviceGuard guard(on.device);
+    PYMODEL_BACKEND::check_range(values, most, slot, on);
   }
 
   // --- copies ------------------------------------------------------------------------------------

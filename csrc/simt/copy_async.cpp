@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "simt/block.h"
+#include "simt/poison.h"
 #include "simt/shared_memory.h"
 
 namespace pymodel::simt::emulator {

@@ -88,6 +88,7 @@ extern "C" void pymodel_simt_switch(void** save, void* load);
 namespace pymodel::simt::emulator {
 namespace {
 
+Context left;  // takes what a fibre that is never resumed would have saved
 [[maybe_unused]] Context* leaving = nullptr;  // whom the fibre that is about to run takes over from
 
 #if PYMODEL_SIMT_UCONTEXT
@@ -156,10 +157,10 @@ void switch_context(Context& from, Context& to) {
   leaving->stack_bytes = bytes;
 }
 
-void leave_context(Context& from, Context& to) {
-  leaving = &from;
+void leave_context(Context& to) {
+  leaving = &left;
   __sanitizer_start_switch_fiber(nullptr, to.stack_bottom, to.stack_bytes);
-  switch_registers(from, to);
+  switch_registers(left, to);
 }
 
 void arrived() {
@@ -173,7 +174,7 @@ void arrived() {
 #else
 
 void switch_context(Context& from, Context& to) { switch_registers(from, to); }
-void leave_context(Context& from, Context& to) { switch_registers(from, to); }
+void leave_context(Context& to) { switch_registers(left, to); }
 void arrived() {}
 
 #endif

@@ -22,8 +22,8 @@ void prepare(Context& context, void* stack_bottom, size_t stack_bytes, void (*en
 
 // Saves the running fibre in `from` and continues `to`; returns when someone switches to `from`.
 void switch_context(Context& from, Context& to);
-// The same from a fibre that nothing will ever switch back to.
-void leave_context(Context& from, Context& to);
+// Continues `to` from a fibre that nothing will ever switch back to.
+void leave_context(Context& to);
 // For the first instruction of a fibre.
 void arrived();
 

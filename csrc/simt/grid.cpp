@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "simt/block.h"
+#include "simt/device_memory.h"
 #include "simt/report.h"
 #include "simt/shared_memory.h"
 
@@ -33,10 +34,11 @@ std::string run_grid(const Grid& grid) {
     blockIdx.z = static_cast<unsigned>(index / grid.blocks.x / grid.blocks.y);
     poison_shared();
     if (!run_block()) return block.report;
-    const std::string overrun = check_canaries();
+    const std::string overrun = check_shared_guards();
     if (!overrun.empty()) return block_report("out of bounds: " + overrun);
   }
-  return {};
+  const std::string overrun = check_guards();
+  return overrun.empty() ? overrun : grid_report("out of bounds: " + overrun);
 }
 
 }  // namespace pymodel::simt::emulator

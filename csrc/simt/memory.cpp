@@ -1,13 +1,9 @@
-// Device and pinned memory: ordinary memory of exactly the size asked for, in a register that
-// copies are checked against.
-#include <cstdlib>
+// The runtime's functions for memory, and its copies.
 #include <cstring>
-#include <map>
-#include <mutex>
 
+#include "simt/device_memory.h"
 #include "simt/errors.h"
 #include "simt/runtime.h"
-#include "simt/shared_memory.h"
 #include "simt/stream.h"
 
 namespace pymodel::simt {
@@ -17,100 +13,7 @@ struct MemoryPool {
   uint64_t release_threshold = 0;
 };
 
-namespace {
-
-constexpr size_t kDefaultLimit = size_t{4} << 30;
-constexpr size_t kAlignment = 256;  // that of cudaMalloc
-
-enum class Kind { device, pinned, registered };
-
-struct Allocation {
-  size_t bytes;
-  Kind kind;
-};
-
-std::mutex mutex;
-std::map<uintptr_t, Allocation> allocations;
-size_t used = 0, most_used = 0, limit = kDefaultLimit;
-MemoryPool pool;
-
-uintptr_t number(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
-
-// The allocation that holds `pointer`, with its begin. The mutex is held.
-std::map<uintptr_t, Allocation>::iterator find(const void* pointer) {
-  auto after = allocations.upper_bound(number(pointer));
-  if (after == allocations.begin()) return allocations.end();
-  --after;
-  return number(pointer) < after->first + after->second.bytes ? after : allocations.end();
-}
-
-cudaError_t allocate(void** pointer, size_t bytes, Kind kind) {
-  if (pointer == nullptr) return cudaErrorInvalidValue;
-  *pointer = nullptr;
-  if (bytes == 0) return cudaSuccess;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (kind == Kind::device && (bytes > limit || used > limit - bytes)) {
-    return cudaErrorMemoryAllocation;
-  }
-  if (posix_memalign(pointer, kAlignment, bytes) != 0) {
-    *pointer = nullptr;
-    return cudaErrorMemoryAllocation;
-  }
-  allocations[number(*pointer)] = {bytes, kind};
-  if (kind == Kind::device) {
-    std::memset(*pointer, kPoison, bytes);
-    used += bytes;
-    most_used = used > most_used ? used : most_used;
-  }
-  return cudaSuccess;
-}
-
-cudaError_t release(void* pointer, Kind kind) {
-  if (pointer == nullptr) return cudaSuccess;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto at = allocations.find(number(pointer));
-  if (at == allocations.end() || at->second.kind != kind) return cudaErrorInvalidValue;
-  std::memset(pointer, kPoison, at->second.bytes);
-  if (kind == Kind::device) used -= at->second.bytes;
-  allocations.erase(at);
-  std::free(pointer);
-  return cudaSuccess;
-}
-
-// Whether the range lies wholly on the side that it is said to be on.
-bool lies_on(bool device, const void* pointer, size_t bytes) {
-  const auto at = find(pointer);
-  const bool on_device = at != allocations.end() && at->second.kind == Kind::device;
-  if (on_device != device) return false;
-  return !device || number(pointer) + bytes <= at->first + at->second.bytes;
-}
-
-cudaError_t check_copy(const void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  if (bytes == 0) return cudaSuccess;
-  if (to == nullptr || from == nullptr) return cudaErrorInvalidValue;
-  const std::lock_guard<std::mutex> lock(mutex);
-  bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if (kind == cudaMemcpyDefault) {
-    const auto target = find(to), source = find(from);
-    to_device = target != allocations.end() && target->second.kind == Kind::device;
-    from_device = source != allocations.end() && source->second.kind == Kind::device;
-  }
-  const bool right = lies_on(to_device, to, bytes) && lies_on(from_device, from, bytes);
-  return right ? cudaSuccess : cudaErrorInvalidValue;
-}
-
-bool on_device(const void* pointer, size_t bytes) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  return lies_on(true, pointer, bytes);
-}
-
-}  // namespace
-
-void set_memory_limit(size_t bytes) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  limit = bytes == 0 ? kDefaultLimit : bytes;
-}
+static MemoryPool pool;
 
 }  // namespace emulator
 
@@ -164,32 +67,17 @@ cudaError_t cudaFreeHost(void* pointer) { return note(emulator::release(pointer,
 
 // Pinned memory has one address on both sides.
 cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
-  const std::lock_guard<std::mutex> lock(emulator::mutex);
-  const auto at = emulator::find(host);
-  const bool pinned = at != emulator::allocations.end() && at->second.kind != Kind::device;
+  emulator::Allocation block;
+  const bool pinned = emulator::find_allocation(host, &block) && block.kind != Kind::device;
   *device = pinned ? host : nullptr;
   return note(pinned ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaHostRegister(void* pointer, size_t bytes, unsigned) {
-  if (pointer == nullptr || bytes == 0) return note(cudaErrorInvalidValue);
-  const std::lock_guard<std::mutex> lock(emulator::mutex);
-  if (emulator::find(pointer) != emulator::allocations.end()) {
-    return note(cudaErrorHostMemoryAlreadyRegistered);
-  }
-  emulator::allocations[emulator::number(pointer)] = {bytes, Kind::registered};
-  return cudaSuccess;
+  return note(emulator::register_memory(pointer, bytes));
 }
 
-cudaError_t cudaHostUnregister(void* pointer) {
-  const std::lock_guard<std::mutex> lock(emulator::mutex);
-  const auto at = emulator::allocations.find(emulator::number(pointer));
-  if (at == emulator::allocations.end() || at->second.kind != Kind::registered) {
-    return note(cudaErrorHostMemoryNotRegistered);
-  }
-  emulator::allocations.erase(at);
-  return cudaSuccess;
-}
+cudaError_t cudaHostUnregister(void* pointer) { return note(emulator::unregister_memory(pointer)); }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
@@ -221,19 +109,18 @@ cudaError_t cudaMemset(void* to, int value, size_t bytes) {
 }
 
 cudaError_t cudaMemGetInfo(size_t* available, size_t* total) {
-  const std::lock_guard<std::mutex> lock(emulator::mutex);
-  *total = emulator::limit;
-  *available = emulator::limit > emulator::used ? emulator::limit - emulator::used : 0;
+  const emulator::MemoryUse use = emulator::memory_use();
+  *total = use.limit;
+  *available = use.limit > use.used ? use.limit - use.used : 0;
   return cudaSuccess;
 }
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
-  const std::lock_guard<std::mutex> lock(emulator::mutex);
-  const auto at = emulator::find(pointer);
+  emulator::Allocation block;
   void* address = const_cast<void*>(pointer);
-  if (at == emulator::allocations.end()) {
+  if (!emulator::find_allocation(pointer, &block)) {
     *attributes = {cudaMemoryTypeUnregistered, -1, nullptr, nullptr};
-  } else if (at->second.kind == Kind::device) {
+  } else if (block.kind == Kind::device) {
     *attributes = {cudaMemoryTypeDevice, 0, address, nullptr};
   } else {
     *attributes = {cudaMemoryTypeHost, 0, address, address};
@@ -258,13 +145,13 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 }
 
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
-  const std::lock_guard<std::mutex> lock(emulator::mutex);
+  const emulator::MemoryUse use = emulator::memory_use();
   uint64_t answer = 0;
   if (attribute == cudaMemPoolAttrReleaseThreshold) answer = pool->release_threshold;
-  if (attribute == cudaMemPoolAttrUsedMemCurrent) answer = emulator::used;
-  if (attribute == cudaMemPoolAttrReservedMemCurrent) answer = emulator::used;
-  if (attribute == cudaMemPoolAttrUsedMemHigh) answer = emulator::most_used;
-  if (attribute == cudaMemPoolAttrReservedMemHigh) answer = emulator::most_used;
+  if (attribute == cudaMemPoolAttrUsedMemCurrent) answer = use.used;
+  if (attribute == cudaMemPoolAttrReservedMemCurrent) answer = use.used;
+  if (attribute == cudaMemPoolAttrUsedMemHigh) answer = use.most_used;
+  if (attribute == cudaMemPoolAttrReservedMemHigh) answer = use.most_used;
   std::memcpy(value, &answer, sizeof answer);
   return cudaSuccess;
 }

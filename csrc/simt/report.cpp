@@ -5,6 +5,7 @@
 
 #include "simt/barrier.h"
 #include "simt/block.h"
+#include "simt/collective.h"
 #include "simt/symbols.h"
 
 namespace pymodel::simt::emulator {
@@ -24,10 +25,12 @@ std::string state_of(const Thread& thread) {
   if ((warp.ready | warp.woken) & bit) {
     return thread.stack.bottom ? "can run" : "not started";
   }
+  if (warp.at_collective & bit) {
+    return std::string("wait at ") + warp.collectives[thread.lane]->name + " with mask " +
+           hexadecimal(warp.masks[thread.lane]);
+  }
   const std::string at = std::string("wait at ") + thread.waits_at;
   switch (thread.wait) {
-    case Wait::collective:
-      return at + " with mask " + hexadecimal(thread.mask);
     case Wait::barrier:
       return at + ", " + describe_barrier(thread.waits_on);
     case Wait::mbarrier:
@@ -53,12 +56,15 @@ std::string warp_states() {
   return text;
 }
 
-std::string place() {
+std::string in_block() { return ", block " + triple(blockIdx.x, blockIdx.y, blockIdx.z); }
+
+// What the grid was, with `where` in it.
+std::string place(const std::string& where) {
   const Schedule& schedule = block.scheduler.schedule();
-  return "in kernel " + function_name(kernel) + ", block " +
-         triple(blockIdx.x, blockIdx.y, blockIdx.z) + " of " +
-         triple(gridDim.x, gridDim.y, gridDim.z) + ", order " + order_name(schedule.order) +
-         " seed " + std::to_string(schedule.seed);
+  return "\n  in kernel " + function_name(kernel) + where + "; grid " +
+         triple(gridDim.x, gridDim.y, gridDim.z) + " of blocks " +
+         triple(blockDim.x, blockDim.y, blockDim.z) + ", order " + order_name(schedule.order) +
+         ", seed " + std::to_string(schedule.seed);
 }
 
 }  // namespace
@@ -88,10 +94,11 @@ void name_kernel(const void* function) { kernel = function; }
 
 std::string failure_report(const std::string& problem) {
   const uint3 index = block.current->index;
-  return problem + "\n  " + place() + ", thread " + triple(index.x, index.y, index.z) +
+  return problem + place(in_block() + ", thread " + triple(index.x, index.y, index.z)) +
          warp_states();
 }
 
-std::string block_report(const std::string& problem) { return problem + "\n  " + place(); }
+std::string block_report(const std::string& problem) { return problem + place(in_block()); }
+std::string grid_report(const std::string& problem) { return problem + place(""); }
 
 }  // namespace pymodel::simt::emulator

@@ -15,7 +15,8 @@ void name_kernel(const void* kernel);
 // `problem` under a line that names the kernel, block, thread and schedule, above one line for
 // each group of lanes that wait at the same place.
 std::string failure_report(const std::string& problem);
-// The same without a thread, for errors found after a block has ended.
+// The same for errors found after a block, or the whole grid, has ended.
 std::string block_report(const std::string& problem);
+std::string grid_report(const std::string& problem);
 
 }  // namespace pymodel::simt::emulator

@@ -19,8 +19,8 @@ enum class Order {
   lag_behind,   // one warp runs only when no other can
 };
 
-// Every launch from now on runs in this order, with seeds derived from `seed` and the launch's
-// number counted from this call.
+// Every launch from now on runs in this order, the first with this seed, each further one with the
+// next.
 void set_schedule(Order order, uint64_t seed);
 // The standing rule: each launch has another order and seed, the same ones in every process.
 void set_default_schedule();

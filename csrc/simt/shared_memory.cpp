@@ -1,17 +1,12 @@
 #include "simt/shared_memory.h"
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 
 #include "simt/block.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, bytes) (void)(address), (void)(bytes)
-#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) (void)(address), (void)(bytes)
-#endif
+#include "simt/poison.h"
 
 // Variables of this module that start as zero, static shared memory among them.
 extern "C" __attribute__((visibility("hidden"))) char __bss_start, _end;
@@ -19,8 +14,7 @@ extern "C" __attribute__((visibility("hidden"))) char __bss_start, _end;
 namespace pymodel::simt::emulator {
 namespace {
 
-constexpr size_t kCanaryBytes = 256;  // on either side
-constexpr unsigned char kCanary = 0xa5;
+constexpr size_t kGuardBytes = 256;  // on either side
 
 std::unique_ptr<unsigned char[]> storage;
 size_t capacity = 0;
@@ -35,49 +29,35 @@ bool inside(const void* address, size_t bytes, const void* begin, const void* en
 }  // namespace
 
 void size_shared(size_t bytes) {
-  const size_t total = bytes + 2 * kCanaryBytes + kSharedAlignment;
+  const size_t total = bytes + 2 * kGuardBytes + kSharedAlignment;
   if (total > capacity) {
-    ASAN_UNPOISON_MEMORY_REGION(storage.get(), capacity);
+    allow_access(storage.get(), capacity);
     storage.reset(new unsigned char[total]);
     capacity = total;
   }
-  const auto first = reinterpret_cast<uintptr_t>(storage.get()) + kCanaryBytes;
+  const auto first = reinterpret_cast<uintptr_t>(storage.get()) + kGuardBytes;
   shared = reinterpret_cast<unsigned char*>((first + kSharedAlignment - 1) / kSharedAlignment *
                                             kSharedAlignment);
   shared_bytes = bytes;
-  ASAN_UNPOISON_MEMORY_REGION(storage.get(), capacity);
-  std::memset(shared - kCanaryBytes, kCanary, kCanaryBytes);
-  std::memset(shared + bytes, kCanary, kCanaryBytes);
-  ASAN_POISON_MEMORY_REGION(storage.get(), shared - storage.get());
-  ASAN_POISON_MEMORY_REGION(shared + bytes, kCanaryBytes);
+  allow_access(storage.get(), capacity);
+  std::memset(shared - kGuardBytes, kGuard, kGuardBytes);
+  std::memset(shared + bytes, kGuard, kGuardBytes);
+  forbid_access(storage.get(), shared - storage.get());
+  forbid_access(shared + bytes, kGuardBytes);
 }
 
 void poison_shared() {
   if (shared_bytes > 0) std::memset(shared, kPoison, shared_bytes);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-
-std::string check_canaries() { return {}; }  // AddressSanitizer has stopped at the access itself
-
-#else
-
-std::string check_canaries() {
-  for (size_t i = 1; i <= kCanaryBytes; ++i) {
-    if (shared[-static_cast<ptrdiff_t>(i)] != kCanary) {
-      return "a write " + std::to_string(i) + " bytes before dynamic shared memory";
-    }
-  }
-  for (size_t i = 0; i < kCanaryBytes; ++i) {
-    if (shared[shared_bytes + i] != kCanary) {
-      return "a write at byte " + std::to_string(shared_bytes + i) + " of the " +
-             std::to_string(shared_bytes) + " bytes of dynamic shared memory";
-    }
-  }
-  return {};
+std::string check_shared_guards() {
+  const std::string size = std::to_string(shared_bytes) + " bytes of dynamic shared memory";
+  const size_t before = written_before(shared, kGuardBytes);
+  if (before > 0) return "a write " + std::to_string(before) + " bytes before " + size;
+  const size_t after = written_after(shared + shared_bytes, kGuardBytes);
+  if (after == kGuardBytes) return {};
+  return "a write at byte " + std::to_string(shared_bytes + after) + " of " + size;
 }
-
-#endif
 
 void* dynamic_shared_memory() { return shared; }
 
@@ -94,9 +74,14 @@ void check_shared(const void* address, size_t bytes, const char* operation) {
 }
 
 std::string describe_shared(const void* address) {
-  const auto offset = static_cast<const unsigned char*>(address) - shared;
-  return "shared memory " + std::string(offset < 0 ? "- " : "+ ") +
-         std::to_string(offset < 0 ? -offset : offset);
+  char text[48];
+  if (inside(address, 0, shared, shared + shared_bytes)) {
+    const auto offset = static_cast<const unsigned char*>(address) - shared;
+    std::snprintf(text, sizeof text, "shared memory + %td", offset);
+  } else {
+    std::snprintf(text, sizeof text, "%p", address);
+  }
+  return text;
 }
 
 }  // namespace pymodel::simt::emulator

@@ -49,8 +49,8 @@ class GenerateOptions:
     """Above 1 makes tokens that are already there less likely."""
     stop: tuple[str, ...] = ()
     """Stop where one of these texts appears."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU if there is one that this build can use."""
+    device: str = "auto"
+    """cpu, cuda or cuda:N; auto takes a GPU if there is one that this build can use."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Of the weights; by default as they are stored."""
 

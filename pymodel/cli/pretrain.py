@@ -99,8 +99,8 @@ class PretrainOptions:
     """What the sample at the end begins with; by default the beginning of a text."""
     seed: int = 42
     """Decides the first weights, the order of the text, dropout and the sample: same seed, same bits."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU if there is one that this build can use."""
+    device: str = "auto"
+    """cpu, cuda or cuda:N; auto takes a GPU if there is one that this build can use."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of weights and activations; bfloat16 keeps float32 master weights in the optimizer."""
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from pymodel.errors import CheckpointError
 from pymodel.models.config import read_json
+from pymodel.tensor import Tensor, numpy_dtype
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -99,27 +100,30 @@ class WeightFiles:
 
 
 def write_safetensors(
-    stream: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+    stream: BinaryIO, tensors: Mapping[str, np.ndarray | Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Writes arrays in the safetensors format, without a second copy of them in memory.
+    """Writes arrays in the safetensors format, without a second copy of them in memory: tensors of
+    other devices come to the host one at a time.
 
     The library's own writer picks the file's name and permissions itself, which leaves no room for
     replacing several files of a folder together.
 
     Args:
-        tensors: arrays by name, of float64, float32, float16, bfloat16, int64, int32, uint8 or bool.
+        tensors: arrays or tensors by name, of float64, float32, float16, bfloat16, int64, int32, uint8
+            or bool.
         metadata: text that readers see; transformers asks for {"format": "pt"}.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     # Wide elements first, as the library orders them: every tensor then starts at a multiple of its
     # element size.
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    dtypes = {name: _dtype_on_host(value) for name, value in tensors.items()}
+    order = sorted(tensors, key=lambda name: (-dtypes[name].itemsize, name))
     for name in order:
         array = tensors[name]
         start, end = end, end + array.nbytes
         header[name] = {
-            "dtype": _FORMAT_NAMES[array.dtype],
+            "dtype": _FORMAT_NAMES[dtypes[name]],
             "shape": list(array.shape),
             "data_offsets": [start, end],
         }
@@ -128,6 +132,10 @@ def write_safetensors(
     stream.write(struct.pack("<Q", len(text)) + text)
     for name in order:
         stream.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)
+
+
+def _dtype_on_host(value: np.ndarray | Tensor) -> np.dtype:
+    return numpy_dtype(value.dtype) if isinstance(value, Tensor) else value.dtype
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -248,6 +248,7 @@ class GPT2Model(GPT2PretrainedModel):
             position_ids,
             cache,
             padding_is_read=padding_is_read,
+            device=self.wte.weight.device,
         )
         self._check_positions(layout.positions)
         with set_grad_enabled(is_grad_enabled() and cache is None):
@@ -256,7 +257,9 @@ class GPT2Model(GPT2PretrainedModel):
     def _run(
         self, ids: np.ndarray, layout: SequenceLayout, cache: KeyValueCache | None, keep_states: bool
     ) -> BaseModelOutput:
-        residual = self.wte(tensor(ids)) + self.wpe(tensor(layout.positions))
+        device = self.wte.weight.device
+        positions = tensor(layout.positions, device=device)
+        residual = self.wte(tensor(ids, device=device)) + self.wpe(positions)
         if self.training and self.config.embd_pdrop > 0.0:
             residual = ops.dropout(residual, self.config.embd_pdrop)
         branch: Tensor | None = None
@@ -334,8 +337,8 @@ class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
         if labels is not None:
             if not np.isscalar(logits_to_keep) or logits_to_keep:
                 raise ValueError("labels need the logits of every position: leave logits_to_keep at 0")
-            shape = token_ids(input_ids, self.config.vocab_size).shape
-            targets = shifted_labels(labels, shape, self.config.vocab_size)
+            input_ids = token_ids(input_ids, self.config.vocab_size)
+            targets = shifted_labels(labels, input_ids.shape, self.config.vocab_size)
             padding_is_read = not padding_is_unlabelled(targets, attention_mask)
         output = self.transformer(
             input_ids,
@@ -353,7 +356,8 @@ class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
             if targets is not None:
                 batch, sequence, vocab_size = logits.shape
                 loss = ops.cross_entropy(
-                    logits.view(batch * sequence, vocab_size), tensor(targets.reshape(-1))
+                    logits.view(batch * sequence, vocab_size),
+                    tensor(targets.reshape(-1), device=logits.device),
                 )
         return CausalLMOutput(loss, logits, output.past_key_values, output.hidden_states)
 
@@ -363,5 +367,5 @@ def _kept_states(states: Tensor, keep: int | np.ndarray) -> Tensor:
     batch, sequence, width = states.shape
     if isinstance(keep, (int, np.integer)):
         return states[:, -int(keep) :] if 0 < keep < sequence else states
-    rows = np.arange(batch) * sequence + np.asarray(keep)
-    return ops.embedding(tensor(rows), states.view(batch * sequence, width)).view(batch, 1, width)
+    rows = tensor(np.arange(batch) * sequence + np.asarray(keep), device=states.device)
+    return ops.embedding(rows, states.view(batch * sequence, width)).view(batch, 1, width)

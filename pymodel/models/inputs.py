@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from pymodel.models.cache import KeyValueCache
-from pymodel.tensor import Tensor, tensor
+from pymodel.tensor import Tensor, from_dlpack, tensor
 
+_HOST = (1, 0)  # the CPU, to DLPack
 IGNORED = -100  # the label that counts in no loss, as in Hugging Face's models
 
 
@@ -63,14 +64,14 @@ class SequenceLayout:
 
     positions: (sequence,), or (batch, sequence) where rows differ.
     added: tokens per row that the cache keeps of this call, (batch,) or one number for all.
-    query_lengths, key_lengths: (batch,) int64, or None where all are used.
+    query_lengths, key_lengths: (batch,) int64 on the model's device, or None where all are used.
     bias: (batch, 1, 1, keys) float32, added to the scores, 0 or -inf, or None.
     """
 
     positions: np.ndarray
     added: np.ndarray | int
-    query_lengths: np.ndarray | None = None
-    key_lengths: np.ndarray | None = None
+    query_lengths: Tensor | None = None
+    key_lengths: Tensor | None = None
     bias: Tensor | None = None
 
 
@@ -82,6 +83,7 @@ def sequence_layout(
     cache: KeyValueCache | None = None,
     *,
     padding_is_read: bool = True,
+    device: str | None = None,
 ) -> SequenceLayout:
     """Turns Hugging Face's mask and positions into what the attention kernel takes.
 
@@ -95,6 +97,7 @@ def sequence_layout(
         position_ids: (batch, sequence), (1, sequence) or (sequence,), or None to count on from the
             tokens in the cache.
         padding_is_read: whether the results at padded positions matter.
+        device: of the model, where lengths and bias go once for all of its layers.
 
     Raises: ValueError for shapes that do not fit, TypeError for other element types.
     """
@@ -121,10 +124,10 @@ def sequence_layout(
             bias = np.where(mask, 0.0, -np.inf).astype(np.float32)
             if mask.shape[1] < past + sequence:
                 bias = np.pad(bias, ((0, 0), (past, 0)))
-            layout.bias = tensor(bias[:, None, None, :])
+            layout.bias = tensor(bias[:, None, None, :], device=device)
     if ragged or (counts != sequence).any():
-        layout.query_lengths = counts
-        layout.key_lengths = starts + counts
+        layout.query_lengths = tensor(counts, device=device)
+        layout.key_lengths = tensor(starts + counts, device=device)
         layout.added = counts
     return layout
 
@@ -153,7 +156,8 @@ def _integers(values: Any, name: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.numpy()
     elif hasattr(values, "__dlpack__") and not isinstance(values, np.ndarray):
-        values = np.from_dlpack(values)
+        on_host = values.__dlpack_device__() == _HOST
+        values = np.from_dlpack(values) if on_host else from_dlpack(values).numpy()
     try:
         array = np.asarray(values)
     except ValueError:

@@ -94,9 +94,7 @@ class PretrainedModel(nn.Module):
         """
         folder = Path(folder)
         weights = {
-            name: parameter.numpy()
-            for name, parameter in self.state_dict().items()
-            if name not in self.tied_weights
+            name: parameter for name, parameter in self.state_dict().items() if name not in self.tied_weights
         }
         config = self.config.to_json(
             architectures=[type(self).__name__], dtype=self.dtype, torch_dtype=self.dtype

@@ -9,6 +9,7 @@ import numpy as np
 
 from pymodel import _core
 from pymodel.autograd import record, wants_grad
+from pymodel.device import get_default_device
 from pymodel.ops.arrays import copy_of
 from pymodel.random import next_offset
 from pymodel.tensor import Tensor, tensor
@@ -145,7 +146,7 @@ def attention_dropout_mask(
 
     Returns: (batch, heads, queries, keys) bool, true where a weight stays.
     """
-    mask = _core.empty([batch, heads, queries, keys], "bool", "cpu")
+    mask = _core.empty([batch, heads, queries, keys], "bool", get_default_device())
     _core.attention_dropout_mask(mask, dropout_p, seed, offset)
     return Tensor(mask)
 
@@ -197,8 +198,8 @@ def _call(
         k,
         v,
         bias_array,
-        _lengths_array(query_lengths),
-        _lengths_array(key_lengths),
+        _lengths_array(query_lengths, q.device),
+        _lengths_array(key_lengths, q.device),
         *options,
         seed,
         offset,
@@ -206,10 +207,10 @@ def _call(
     return call, bias_array
 
 
-def _lengths_array(lengths: Lengths) -> _core.Array | None:
+def _lengths_array(lengths: Lengths, device: str) -> _core.Array | None:
     if lengths is None or isinstance(lengths, Tensor):
         return None if lengths is None else lengths._array
-    return tensor(lengths)._array
+    return tensor(lengths, device=device)._array
 
 
 def _forward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymodel import _core
 from pymodel.autograd import record, wants_grad
-from pymodel.ops.arrays import contiguous, element_name, flat, rows
+from pymodel.ops.arrays import element_name, flat, rows
 from pymodel.tensor import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -111,7 +111,7 @@ def _check(
 
 
 def _invalid_target(targets: Tensor, position: int, classes: int, ignore_index: int) -> ValueError:
-    value = int(contiguous(targets._array).numpy().reshape(-1)[position])
+    value = int(targets.numpy().reshape(-1)[position])
     name = element_name("targets", position, targets.shape)
     return ValueError(
         f"cross_entropy: {name} is {value}, but the {classes} classes are numbered from 0; "

@@ -40,8 +40,9 @@ def embedding(indices: Tensor, weight: Tensor, padding_idx: int | None = None) -
     invalid = _core.embedding_forward(picked, table, y)
     if invalid >= 0:
         name = element_name("indices", invalid, indices.shape)
+        value = int(indices.numpy().reshape(-1)[invalid])
         raise IndexError(
-            f"embedding: {name} is {int(picked.numpy()[invalid])}, but weight has rows 0 to {entries - 1}; "
+            f"embedding: {name} is {value}, but weight has rows 0 to {entries - 1}; "
             "check that the indices and the table belong together"
         )
     result = Tensor(y.reshape((*indices.shape, columns)))

@@ -92,7 +92,7 @@ def save_model(model: Module, processing_class: Any, folder: Path) -> None:
     else:
         distinct = {parameter.data_ptr(): (name, parameter) for name, parameter in model.state_dict().items()}
         with atomic_file(folder / WEIGHTS_FILE, CheckpointError) as stream:
-            write_safetensors(stream, {name: p.numpy() for name, p in distinct.values()}, {"format": "pt"})
+            write_safetensors(stream, dict(distinct.values()), {"format": "pt"})
     if processing_class is not None:
         processing_class.save_pretrained(folder)
 

@@ -25,12 +25,13 @@ _DICT_KEY = "__dict__"
 def save_state(state: Any, path: str | os.PathLike[str]) -> None:
     """Writes nested dicts and lists of tensors, arrays, numbers, strings and None.
 
-    Keys of dicts may be strings or integers. Tensors are written from their own memory, not copied before.
+    Keys of dicts may be strings or integers. Tensors are written from their own memory, not
+    copied before; those of other devices come to the host one at a time.
 
     Raises:
         CheckpointError: the file cannot be written; an earlier one is unchanged.
     """
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    arrays: dict[str, np.ndarray[Any, Any] | Tensor] = {}
     tree = _without_tensors(state, "", arrays)
     with atomic_file(path, CheckpointError) as stream:
         write_safetensors(stream, arrays, {"state": json.dumps(tree)})
@@ -54,10 +55,10 @@ def load_state(path: str | os.PathLike[str]) -> Any:
         ) from problem
 
 
-def _without_tensors(value: Any, name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
+def _without_tensors(value: Any, name: str, arrays: dict[str, np.ndarray[Any, Any] | Tensor]) -> Any:
     """The state with each tensor replaced by its name; the tensors go to `arrays`."""
     if isinstance(value, (Tensor, np.ndarray)):
-        arrays[name] = value.numpy() if isinstance(value, Tensor) else value
+        arrays[name] = value
         return {_TENSOR_KEY: name}
     if isinstance(value, Mapping):
         # Pairs, because the keys of JSON objects are strings and an optimizer counts its parameters.

@@ -159,6 +159,7 @@ def test_dropout_of_everything_gives_zeros():
     assert pm.ops.dropout(x, 1.0, residual=pm.ones((4,))).tolist() == [1.0] * 4
 
 
+@pytest.mark.host_only("threads of the CPU")
 def test_dropout_bits_do_not_depend_on_threads():
     threads, results = pm.get_num_threads(), []
     x = np.random.default_rng(3).standard_normal(100_001)

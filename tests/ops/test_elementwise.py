@@ -296,6 +296,7 @@ def test_elementwise_masked_fill(dtype: str) -> None:
 # -- determinism and errors -------------------------------------------------------------------------
 
 
+@pytest.mark.host_only("threads of the CPU")
 def test_elementwise_same_bits_with_any_threads() -> None:
     a, b = pm.tensor(normal(301, 257)), pm.tensor(normal(257, seed=1))
     results, before = [], pm.get_num_threads()

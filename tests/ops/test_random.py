@@ -144,6 +144,7 @@ def test_random_state_continues_exactly():
     assert pm.rand((8,)).tolist() != first
 
 
+@pytest.mark.host_only("threads of the CPU")
 def test_random_bits_do_not_depend_on_threads():
     threads, results = pm.get_num_threads(), []
     try:
@@ -156,6 +157,7 @@ def test_random_bits_do_not_depend_on_threads():
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.host_only("instruction sets of the CPU")
 def test_random_draws_are_the_same_with_every_instruction_set():
     isas = ["generic", "avx2", "avx512", "avx512_bf16"]
     program = (

@@ -178,6 +178,7 @@ def test_reduce_of_no_elements() -> None:
     assert pm.zeros((0, 3)).max(1).shape == (0,)
 
 
+@pytest.mark.host_only("threads of the CPU")
 @pytest.mark.parametrize("shape", [(40013,), (5000, 130), (3, 40000)], ids=str)
 def test_reduce_same_bits_with_any_threads(shape: tuple[int, ...]) -> None:
     x = pm.tensor(normal(*shape))

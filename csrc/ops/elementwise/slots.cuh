@@ -139,20 +139,26 @@ bool takes_vectors(const StridedLoop<views>& loop, const int64_t (&items)[views]
 // whole.
 template <int views, typename Body>
 void for_each_part(StridedLoop<views> loop, int width, const Body& body) {
-  const int64_t slots = loop.rows() * ((loop.inner() + width - 1) / width);
+  int64_t slots = 1, most = 0;
+  int longest = 0;
+  for (int d = 0; d < loop.ndim; ++d) {
+    const int64_t step = d == loop.ndim - 1 ? width : 1;
+    const int64_t extent = (loop.shape[d] + step - 1) / step;
+    slots *= extent;
+    if (extent < most) continue;
+    longest = d;
+    most = extent;
+  }
   if (slots == 0) return;
   if (slots < kMaxSlots) return body(loop);
-  int longest = 0;
-  for (int d = 1; d < loop.ndim; ++d) {
-    if (loop.shape[d] > loop.shape[longest]) longest = d;
-  }
-  // A multiple of 16 elements, so that vectors stay aligned.
-  const int64_t half = (loop.shape[longest] / 2 + 15) / 16 * 16, rest = loop.shape[longest] - half;
-  loop.shape[longest] = half;
+  // Two halves, cut between two slots.
+  const int64_t first = most / 2 * (longest == loop.ndim - 1 ? width : 1);
+  const int64_t rest = loop.shape[longest] - first;
+  loop.shape[longest] = first;
   for_each_part(loop, width, body);
   loop.shape[longest] = rest;
   for (int v = 0; v < views; ++v) {
-    if (loop.data[v] != nullptr) loop.data[v] += half * loop.strides[v][longest];
+    if (loop.data[v] != nullptr) loop.data[v] += first * loop.strides[v][longest];
   }
   for_each_part(loop, width, body);
 }

@@ -10,7 +10,8 @@ namespace {
 
 constexpr int kTeamThreads = 256;    // of a block whose teams are parts of warps
 constexpr int kBlockThreads = 1024;  // of a block that is one team
-constexpr int64_t kWarpElements = 512;
+// Elements of an output, for one warp, where outputs are few or enough to fill a GPU with warps.
+constexpr int64_t kWarpElements = 512, kWarpElementsOfMany = 8192, kManyOutputs = 512;
 
 // ---------------------------------------------------------------------------------------------
 // Device helpers
@@ -85,7 +86,9 @@ void argmax(const Argmax& args, const Execution& on) {
   const int64_t stride = args.x.strides[last] * static_cast<int64_t>(item_size(args.x.dtype));
   int team = 1;
   while (team < kWarp && team < elements) team *= 2;
-  if (elements > kWarpElements) team = kBlockThreads;
+  if (elements > (numel(kept) < kManyOutputs ? kWarpElements : kWarpElementsOfMany)) {
+    team = kBlockThreads;
+  }
   const int threads = team > kWarp ? kBlockThreads : kTeamThreads;
   const auto kernel = is_floating(args.x.dtype) ? argmax_kernel<float> : argmax_kernel<int64_t>;
   for_each_part(make_loop<2>({&kept, &args.out}), 1, [&](const StridedLoop<2>& part) {

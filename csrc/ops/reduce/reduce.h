@@ -64,18 +64,16 @@ static inline int64_t reduce_workspace(int64_t outputs, int64_t reduced) {
 
 // On devices, chunks are work for blocks, of which this many are enough for any GPU.
 constexpr int64_t kReduceBlocks = 1024;
-constexpr int64_t kReduceStrip = 256;      // outputs of a block, at most, where it takes chunks
-constexpr int64_t kReduceChunkLeast = 64;  // elements of a chunk
-// Elements of one output that a launch takes in, when there are more than that.
-constexpr int64_t kReduceLaunch = int64_t{1} << 30;
+constexpr int64_t kReduceStrip = 256;       // outputs of a block, at most, where there are chunks
+constexpr int64_t kReduceChunkLeast = 128;  // elements of a chunk
+constexpr int64_t kReduceLaunchLeast = int64_t{1} << 30;  // of a launch, where there are several
 
 static inline int64_t reduce_device_workspace(int64_t outputs, int64_t reduced) {
-  if (reduced <= kReduceChunkLeast) return 0;
-  const int64_t launches = 1 + reduced / kReduceLaunch, shared = kReduceBlocks * kReduceStrip;
-  if (launches == 1 && outputs > shared) return 0;
-  const int64_t each = (reduced + kReduceChunkLeast - 1) / kReduceChunkLeast * outputs;
-  const int64_t all = (outputs > shared ? outputs : shared) * launches;
-  return 8 * (each < all ? each : all);
+  const int64_t launches = 1 + reduced / kReduceLaunchLeast, side = kReduceBlocks * kReduceStrip;
+  if (reduced <= kReduceChunkLeast || (launches == 1 && outputs > side)) return 0;
+  const int64_t most = (outputs > side ? outputs : side) * launches;
+  const int64_t needed = (reduced + kReduceChunkLeast - 1) / kReduceChunkLeast * outputs;
+  return 8 * (needed < most ? needed : most);
 }
 
 PYMODEL_DECLARE_KERNEL(reduce_floats, ReduceFloats)

@@ -8,10 +8,9 @@ namespace {
 // ---------------------------------------------------------------------------------------------
 // Launchers
 
-// Slots that one warp takes in; more are worth a block.
-constexpr int64_t kWarpSlots = 512;
-// Slots of a chunk for each of a block's threads.
-constexpr int64_t kThreadSlots = 8;
+constexpr int64_t kWarpSlots = 512;  // of an output, for one warp; more are worth a block
+// Slots that each thread of a block is to have before an output is cut into chunks.
+constexpr int64_t kRowSlots = 8, kColumnSlots = 16;
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -25,101 +24,103 @@ int power_of_two_from(int64_t value, int most) {
 struct Plan {
   StridedLoop<3> kept;  // x, out, center
   StridedLoop<1> reduced;
-  int64_t outputs, elements;  // elements of each output
   bool columns;
-  bool vectors;  // slots have Reducer::kWidth elements instead of one
+  bool vectors;  // slots have `width` elements instead of one
 };
 
 Plan make_plan(const TensorView& x, int kept_dims, const TensorView& out, const TensorView& center,
                int width) {
-  const TensorView kept = dims_of(x, 0, kept_dims), inner = dims_of(x, kept_dims, x.ndim);
-  Plan plan;
-  plan.kept = make_loop<3>({&kept, &out, &center});
-  plan.reduced = make_loop<1>({&inner});
-  plan.reduced.data[0] = nullptr;  // it counts from the first element of each output
-  plan.outputs = plan.kept.rows() * plan.kept.inner();
-  plan.elements = plan.reduced.rows() * plan.reduced.inner();
+  const TensorView kept = dims_of(x, 0, kept_dims), reduced = dims_of(x, kept_dims, x.ndim);
+  Plan plan{make_loop<3>({&kept, &out, &center}), make_loop<1>({&reduced}), false, false};
+  plan.reduced.data[0] = nullptr;  // offsets from the first element of each output
   const auto item = static_cast<int64_t>(item_size(x.dtype));
   const bool dense_rows = plan.reduced.inner() > 1 && plan.reduced.inner_stride(0) == item;
   plan.columns = !dense_rows && plan.kept.inner() > 1 && plan.kept.inner_stride(0) == item;
+  if (!dense_rows && !plan.columns) return plan;
   const int64_t bytes = item * width < 16 ? item * width : 16;
   const int kept_outer = plan.columns ? plan.kept.ndim - 1 : plan.kept.ndim;
   const int reduced_outer = plan.columns ? plan.reduced.ndim : plan.reduced.ndim - 1;
   plan.vectors = (plan.columns ? plan.kept.inner() : plan.reduced.inner()) >= width &&
-                 (plan.columns || dense_rows) && keeps_alignment(plan.kept, 0, kept_outer, bytes) &&
+                 keeps_alignment(plan.kept, 0, kept_outer, bytes) &&
                  keeps_alignment(plan.reduced, 0, reduced_outer, bytes);
   return plan;
 }
 
-// Sets how many chunks the slots of `job` are cut into, for `groups` blocks that there are without.
-void cut_into_chunks(Reduction* job, int64_t groups, int64_t least_slots) {
-  const int64_t slots = job->reduced.count;
-  int64_t chunks = kReduceBlocks / (groups > 0 ? groups : 1);
-  const int64_t most = ceil_divide(slots, least_slots);
-  chunks = chunks < most ? chunks : most;
-  chunks = chunks > 1 ? chunks : 1;
-  const int64_t chunk = ceil_divide(slots, chunks);
+// Cuts the reduced slots of a launch into chunks of at least `least`, so that the `groups` blocks
+// that there are without chunks become enough.
+void cut_into_chunks(int64_t groups, int64_t least, Reduction* job) {
+  const int64_t slots = job->reduced.count, most = slots / least;
+  const int64_t wanted = kReduceBlocks / groups < most ? kReduceBlocks / groups : most;
+  const int64_t chunk = wanted > 1 ? ceil_divide(slots, wanted) : slots;
   job->chunk = static_cast<uint32_t>(chunk);
-  job->chunks = chunk > 0 ? static_cast<uint32_t>(ceil_divide(slots, chunk)) : 1;
+  job->chunks = slots > chunk ? static_cast<uint32_t>(ceil_divide(slots, chunk)) : 1;
+  job->partial = job->partial || job->chunks > 1;
 }
 
-// A loop over one part of the kept dimensions. The reduced ones are taken in by one launch, or by
-// several where there are very many of them, whose partial results are then joined.
 template <typename Reducer, int width>
-void reduce_part(const Launch& launch, const Reducer& reducer, const Plan& plan, Reduction job,
-                 void* workspace) {
-  const int kept_width = plan.columns ? width : 1, reduced_width = plan.columns ? 1 : width;
-  job.kept = slots_of(plan.kept, kept_width);
-  job.outputs = plan.outputs;
-  const int64_t slots = ceil_divide(plan.reduced.inner(), reduced_width) * plan.reduced.rows();
+void launch_rows(const Launch& launch, const Reducer& reducer, Reduction* job) {
+  const int64_t slots = job->reduced.count;
   const int team = slots > kWarpSlots ? kReduceThreads : power_of_two_from(slots, kWarp);
-  const int lanes = power_of_two_from(job.kept.extents[0].value, kWarp);
-  int64_t groups = ceil_divide(plan.outputs * team, kReduceThreads);
-  if (plan.columns) groups = plan.kept.rows() * ceil_divide(job.kept.extents[0].value, lanes);
-  const auto run = [&](bool last) {
-    const int64_t threads = plan.columns ? kReduceThreads / lanes : team;
-    const bool whole = !plan.columns && team < kReduceThreads;
-    cut_into_chunks(&job, whole ? kReduceBlocks : groups, threads * kThreadSlots);
-    const bool direct = last && job.first_chunk == 0 && job.chunks == 1;
-    job.partials = direct ? nullptr : workspace;
-    const auto grid = static_cast<unsigned>(groups * job.chunks);
+  const int64_t groups = ceil_divide(job->outputs * team, kReduceThreads);
+  cut_into_chunks(groups, kReduceThreads * kRowSlots, job);
+  launch(reduce_rows_kernel<Reducer, width>, static_cast<unsigned>(groups * job->chunks),
+         kReduceThreads, 0, *job, reducer, team);
+}
+
+template <typename Reducer, int width>
+void launch_columns(const Launch& launch, const Reducer& reducer, Reduction* job) {
+  const int64_t columns = job->kept.extents[0].value;
+  const int lanes = power_of_two_from(columns, kWarp);
+  const int64_t groups = job->kept.count / columns * ceil_divide(columns, lanes);
+  cut_into_chunks(groups, kReduceThreads / lanes * kColumnSlots, job);
+  launch(reduce_columns_kernel<Reducer, width>, static_cast<unsigned>(groups * job->chunks),
+         kReduceThreads, 0, *job, reducer, lanes);
+}
+
+// Reduces into the outputs of `plan.kept`. Very many reduced slots take several launches.
+template <typename Reducer, int width>
+void reduce_part(const Launch& launch, const Reducer& reducer, const Plan& plan, Reduction job) {
+  const int reduced_width = plan.columns ? 1 : width;
+  job.kept = slots_of(plan.kept, plan.columns ? width : 1);
+  job.outputs = plan.kept.rows() * plan.kept.inner();
+  const auto run = [&] {
     if (plan.columns) {
-      launch(reduce_columns_kernel<Reducer, width>, grid, kReduceThreads, 0, job, reducer, lanes);
+      launch_columns<Reducer, width>(launch, reducer, &job);
     } else {
-      launch(reduce_rows_kernel<Reducer, width>, grid, kReduceThreads, 0, job, reducer, team);
+      launch_rows<Reducer, width>(launch, reducer, &job);
     }
     job.first_chunk += job.chunks;
   };
-  if (plan.elements == 0) return run(true);
-  int64_t left = slots;
+  const int64_t slots = ceil_divide(plan.reduced.inner(), reduced_width) * plan.reduced.rows();
+  if (slots == 0) return run();  // writes what a reduction of nothing gives
   for_each_part(plan.reduced, reduced_width, [&](const StridedLoop<1>& part) {
     job.reduced = slots_of(part, reduced_width);
-    left -= job.reduced.count;
-    run(left == 0);
+    job.partial = job.reduced.count < slots;
+    run();
   });
-  if (job.partials == nullptr) return;
-  const int side = power_of_two_from(plan.outputs, kWarp);
-  launch(join_chunks_kernel<Reducer>, blocks_for(plan.outputs, side), kReduceThreads, 0,
-         slots_of(plan.kept, 1), reducer, job.finish, workspace, job.first_chunk, plan.outputs,
-         side);
+  if (!job.partial) return;
+  job.kept = slots_of(plan.kept, 1);
+  // Eight neighbours fill the 64 bytes that memory delivers at the least.
+  const int lanes = power_of_two_from(job.outputs, 8);
+  launch(join_chunks_kernel<Reducer>, blocks_for(job.outputs, lanes), kReduceThreads, 0, job,
+         reducer, lanes);
 }
 
 template <typename Reducer, typename Arguments>
 void reduce(const Launch& launch, const Reducer& reducer, const Arguments& args,
             const TensorView& center, float divisor) {
   Plan plan = make_plan(args.x, args.kept, args.out, center, Reducer::kWidth);
-  if (plan.outputs == 0) return;
   Reduction job;
+  job.workspace = args.workspace;
   job.finish = {args.out.dtype, divisor};
   job.out_step = plan.kept.inner_stride(1);
   job.center_step = plan.kept.inner_stride(2);
   for_each_part(plan.kept, 1, [&](const StridedLoop<3>& part) {
     plan.kept = part;
-    plan.outputs = part.rows() * part.inner();
     if (plan.vectors) {
-      reduce_part<Reducer, Reducer::kWidth>(launch, reducer, plan, job, args.workspace);
+      reduce_part<Reducer, Reducer::kWidth>(launch, reducer, plan, job);
     } else {
-      reduce_part<Reducer, 1>(launch, reducer, plan, job, args.workspace);
+      reduce_part<Reducer, 1>(launch, reducer, plan, job);
     }
   });
 }

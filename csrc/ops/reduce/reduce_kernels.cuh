@@ -16,15 +16,16 @@ namespace pymodel::PYMODEL_BACKEND {
 
 constexpr int kReduceThreads = 256;
 
-// What an output takes in, and where results go.
+// One launch: what its outputs take in, and where results go.
 struct Reduction {
   Slots<3> kept;     // x, out, center; one slot for each output, or for a vector of them (columns)
-  Slots<1> reduced;  // of x
-  uint32_t chunk = 0, chunks = 1;  // slots of a chunk; chunks of this launch
-  int64_t first_chunk = 0;         // of this launch among all
+  Slots<1> reduced;  // of x, counted from the first element of an output
   int64_t outputs = 0;
+  uint32_t chunk = 0, chunks = 1;         // slots of a chunk; chunks of this launch
+  int64_t first_chunk = 0;                // of this launch among all
   int64_t out_step = 0, center_step = 0;  // in bytes, from one output to the next within a slot
-  void* partials = nullptr;               // (all chunks, outputs), or null for final results
+  bool partial = false;                   // results go to the workspace
+  void* workspace = nullptr;              // (all chunks, outputs) Partials
   Finish finish;
 };
 
@@ -72,9 +73,9 @@ __device__ __forceinline__ void join_columns(const Reducer& reducer, int lanes,
 template <typename Reducer>
 __device__ __forceinline__ void put(const Reducer& reducer, const Reduction& job, int64_t output,
                                     uint32_t chunk, char* out, typename Reducer::Partial value) {
-  if (job.partials == nullptr) return reducer.write(job.finish, out, value);
+  if (!job.partial) return reducer.write(job.finish, out, value);
   const int64_t row = job.first_chunk + chunk;
-  static_cast<typename Reducer::Partial*>(job.partials)[row * job.outputs + output] = value;
+  static_cast<typename Reducer::Partial*>(job.workspace)[row * job.outputs + output] = value;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -101,7 +102,9 @@ __global__ void __launch_bounds__(kReduceThreads)
   const uint32_t end = begin + (left < job.chunk ? left : job.chunk);
   for (uint32_t slot = begin + lane; slot < end; slot += team) {
     const Place<1> element = locate<width>(job.reduced, slot, x);
-    reducer.template take<width>(element.at[0], element.count, center, state);
+    typename Reducer::Raw raw[width];
+    reducer.read(element.at[0], element.count, raw);
+    reducer.take(raw, element.count, center, state);
   }
   const auto value = join_team(reducer, team, reducer.partial(state[0]));
   if (valid && lane == 0) put(reducer, job, output, chunk, place.at[1], value);
@@ -131,8 +134,18 @@ __global__ void __launch_bounds__(kReduceThreads)
   char* const x[1] = {place.at[0]};
   const uint32_t begin = chunk * job.chunk, left = job.reduced.count - begin;
   const uint32_t end = begin + (left < job.chunk ? left : job.chunk);
-  for (uint32_t r = begin + threadIdx.x / lanes; r < end; r += kReduceThreads / lanes) {
-    reducer.template take<width>(locate<1>(job.reduced, r, x).at[0], place.count, center, states);
+  const uint32_t step = kReduceThreads / lanes;
+  for (uint32_t r = begin + threadIdx.x / lanes; r < end; r += Reducer::kAhead * step) {
+    typename Reducer::Raw raw[Reducer::kAhead][width];
+#pragma unroll
+    for (uint32_t a = 0; a < Reducer::kAhead; ++a) {
+      if (a * step >= end - r) break;
+      reducer.read(locate<1>(job.reduced, r + a * step, x).at[0], place.count, raw[a]);
+    }
+#pragma unroll
+    for (uint32_t a = 0; a < Reducer::kAhead; ++a) {
+      if (a * step < end - r) reducer.take(raw[a], place.count, center, states);
+    }
   }
   typename Reducer::Partial values[width];
 #pragma unroll
@@ -148,22 +161,22 @@ __global__ void __launch_bounds__(kReduceThreads)
   }
 }
 
-// Joins partials (chunks, outputs) in the order of the chunks modulo the threads of a column.
+// Joins the partial results of `job`, whose first_chunk is the number of all chunks. `lanes`
+// threads side by side take one output each, the others of the block other chunks of the same.
 template <typename Reducer>
 __global__ void __launch_bounds__(kReduceThreads)
-    join_chunks_kernel(const Slots<3> kept, const Reducer reducer, const Finish finish,
-                       const void* partials, int64_t chunks, int64_t outputs, int lanes) {
+    join_chunks_kernel(const Reduction job, const Reducer reducer, uint32_t lanes) {
   const int64_t output = int64_t{blockIdx.x} * lanes + threadIdx.x % lanes;
+  const bool valid = output < job.outputs;
   typename Reducer::Partial value[1] = {reducer.partial(reducer.start())};
-  if (output < outputs) {
-    const auto* from = static_cast<const typename Reducer::Partial*>(partials) + output;
-    for (int64_t c = threadIdx.x / lanes; c < chunks; c += kReduceThreads / lanes) {
-      value[0] = reducer.join(value[0], from[c * outputs]);
-    }
+  const auto* from = static_cast<const typename Reducer::Partial*>(job.workspace) + output;
+  const int64_t chunks = valid ? job.first_chunk : 0;
+  for (int64_t c = threadIdx.x / lanes; c < chunks; c += kReduceThreads / lanes) {
+    value[0] = reducer.join(value[0], from[c * job.outputs]);
   }
-  join_columns(reducer, lanes, value);
-  if (threadIdx.x >= static_cast<unsigned>(lanes) || output >= outputs) return;
-  reducer.write(finish, locate<1>(kept, static_cast<uint32_t>(output)).at[1], value[0]);
+  join_columns(reducer, static_cast<int>(lanes), value);
+  if (!valid || threadIdx.x >= lanes) return;
+  reducer.write(job.finish, locate<1>(job.kept, static_cast<uint32_t>(output)).at[1], value[0]);
 }
 
 }  // namespace pymodel::PYMODEL_BACKEND

@@ -1,6 +1,7 @@
 // What the reduction kernels do with elements: FloatReducer for the floating types, IntegerReducer
-// for the others. A thread keeps a State; States become Partials of eight bytes, which are joined
-// across threads, and across chunks in the workspace.
+// for the others. A thread reads Raw elements, some of them ahead of their use, and takes them into
+// States; these become Partials of eight bytes, which are joined across threads, and across chunks
+// in the workspace.
 #pragma once
 
 #include "ops/elementwise/values.cuh"
@@ -17,6 +18,8 @@ struct Finish {
 template <typename T>
 struct FloatReducer {
   static constexpr int kWidth = kVectorLength<T>;
+  static constexpr int kAhead = 4;
+  using Raw = T;
   using Partial = double;
   struct State {
     float total;
@@ -52,13 +55,19 @@ struct FloatReducer {
     return op == ReduceOp::squared_deviation ? center : 0.0f;
   }
 
-  // Takes in the first `count` elements at `at`, element i into state i % states. The smallest
-  // element is found as the largest of their negatives.
+  template <int width>
+  __device__ __forceinline__ void read(const char* at, int count, Raw (&raw)[width]) const {
+    load_slot(at, false, count, raw);
+  }
+
+  // Takes in the first `count` elements, element i into state i % states. The smallest element is
+  // found as the largest of their negatives.
   template <int width, int states>
-  __device__ __forceinline__ void take(const char* at, int count, const float (&center)[width],
-                                       State (&state)[states]) const {
+  __device__ __forceinline__ void take(const Raw (&raw)[width], int count,
+                                       const float (&center)[width], State (&state)[states]) const {
     float x[width];
-    load_as<T>(at, false, count, x);
+#pragma unroll
+    for (int i = 0; i < width; ++i) x[i] = to_float(raw[i]);
     if (count < width) {
 #pragma unroll
       for (int i = 0; i < width; ++i) x[i] = i < count ? x[i] : neutral(center[i]);
@@ -109,6 +118,8 @@ struct FloatReducer {
 
 struct IntegerReducer {
   static constexpr int kWidth = 4;
+  static constexpr int kAhead = 1;
+  using Raw = int64_t;
   using Partial = int64_t;
   using State = int64_t;
   ReduceOp op;
@@ -127,16 +138,19 @@ struct IntegerReducer {
     }
   }
 
+  template <int width>
+  __device__ __forceinline__ void read(const char* at, int count, Raw (&raw)[width]) const {
+    load_any(dtype, at, false, count, raw);
+  }
+
   template <int width, int states>
-  __device__ __forceinline__ void take(const char* at, int count, const float (&)[width],
+  __device__ __forceinline__ void take(const Raw (&raw)[width], int count, const float (&)[width],
                                        State (&state)[states]) const {
     const bool logical = op == ReduceOp::any || op == ReduceOp::all;
-    int64_t x[width];
-    load_any(dtype, at, false, count, x);
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-      if (logical) x[i] = x[i] != 0;
-      if (i < count) state[i % states] = join(state[i % states], x[i]);
+      const int64_t value = logical ? raw[i] != 0 : raw[i];
+      if (i < count) state[i % states] = join(state[i % states], value);
     }
   }
 
