@@ -34,24 +34,31 @@ void wake_polite() {
   if (++block.idle_rounds > kMaxIdleRounds) fail("livelock: threads poll, and nobody else can run");
 }
 
-// The thread that runs next; null when all have ended. Threads that all wait are a deadlock.
-Thread* choose_thread() {
-  int index = block.current->warp;
+// Begins a warp's turn after that of `index`; null when all threads have ended. Threads that all
+// wait are a deadlock.
+__attribute__((noinline)) Warp* next_turn(int index) {
+  if (block.warps[index].woken == 0) block.runnable &= ~(1u << index);
+  if (block.runnable == 0) {
+    if (block.live == 0) return nullptr;
+    wake_polite();
+  }
+  Warp& warp = block.warps[block.scheduler.choose_warp(block.runnable, index)];
+  warp.ready = warp.woken;
+  warp.woken = 0;
+  return &warp;
+}
+
+// The thread that runs next; null when all have ended.
+inline Thread* choose_thread() {
+  const int index = block.current->warp;
   Warp* warp = &block.warps[index];
   if (warp->ready == 0) {
-    if (warp->woken == 0) block.runnable &= ~(1u << index);
-    if (block.runnable == 0) {
-      if (block.live == 0) return nullptr;
-      wake_polite();
-    }
-    index = block.scheduler.choose_warp(block.runnable, index);
-    warp = &block.warps[index];
-    warp->ready = warp->woken;
-    warp->woken = 0;
+    warp = next_turn(index);
+    if (warp == nullptr) return nullptr;
   }
   const int lane = block.scheduler.choose_lane(warp->ready);
   warp->ready &= ~(1u << lane);
-  return &thread_at(index, lane);
+  return &thread_at(static_cast<int>(warp - block.warps), lane);
 }
 
 inline void make_current(Thread& thread) {
@@ -59,11 +66,13 @@ inline void make_current(Thread& thread) {
   threadIdx = thread.index;
 }
 
+__attribute__((noinline)) void give_stack(Thread& thread) {
+  thread.stack = take_stack();
+  prepare(thread.context, thread.stack.bottom, thread.stack.bytes, fibre_main);
+}
+
 inline void run(Thread& thread) {
-  if (thread.stack.bottom == nullptr) {
-    thread.stack = take_stack();
-    prepare(thread.context, thread.stack.bottom, thread.stack.bytes, fibre_main);
-  }
+  if (thread.stack.bottom == nullptr) give_stack(thread);
   make_current(thread);
 }
 
@@ -129,8 +138,9 @@ void reset_threads() {
   for (int warp = 0; warp < block.warp_count; ++warp) {
     const int rest = block.thread_count - warp * kWarpSize;
     const uint32_t lanes = rest >= kWarpSize ? ~0u : (1u << rest) - 1;
-    block.warps[warp] = {};
-    block.warps[warp].lanes = lanes;
+    Warp& fresh = block.warps[warp];
+    fresh.lanes = lanes;
+    fresh.ready = fresh.woken = fresh.ended = fresh.polite = fresh.at_collective = 0;
     wake(warp, lanes);
   }
   reset_barriers();
@@ -157,8 +167,8 @@ void shape_block(dim3 size) {
       for (unsigned x = 0; x < size.x; ++x, ++i) {
         Thread& thread = block.threads[i];
         thread.index = {x, y, z};
-        thread.warp = static_cast<int>(i / kWarpSize);
-        thread.lane = static_cast<int>(i % kWarpSize);
+        thread.warp = static_cast<uint8_t>(i / kWarpSize);
+        thread.lane = static_cast<uint8_t>(i % kWarpSize);
       }
     }
   }

@@ -29,30 +29,37 @@ namespace pymodel::simt::emulator {
 
 constexpr int kWarpSize = 32, kMaxWarps = 32, kMaxThreads = kWarpSize * kMaxWarps;
 
-enum class Wait : uint8_t { nothing, collective, barrier, mbarrier };
+// A lane that waits at a collective stands in its warp's at_collective instead.
+enum class Wait : uint8_t { nothing, barrier, mbarrier };
 
-struct Thread {
+// What every switch touches comes first, in one cache line.
+struct alignas(64) Thread {
   Context context;
   Stack stack;  // none before the first instruction and after the last
   uint3 index;
-  int warp = 0, lane = 0;
+  uint8_t warp = 0, lane = 0;
   Wait wait = Wait::nothing;
+
   const char* waits_at = "";       // the operation's name, for reports
-  uint32_t mask = 0;               // collective: the lanes that have to come
-  const void* waits_on = nullptr;  // the Collective, the Barrier or the mbarrier's address
-  void* operand = nullptr;         // collective: what this lane brings and takes away
+  const void* waits_on = nullptr;  // the Barrier, or the mbarrier's address
   uint32_t parity = 0;             // mbarrier: the phase
   int barrier_result = 0;          // __syncthreads_count and its like
   AsyncCopies copies;
 };
+
+struct Collective;
 
 struct Warp {
   uint32_t lanes = 0;  // that exist: all but in the last warp of a block of odd size
   uint32_t ready = 0;  // lanes that still run in this turn
   uint32_t woken = 0;  // and in the next
   uint32_t ended = 0;
-  uint32_t at_collective = 0;
   uint32_t polite = 0;  // lanes that poll: they run when nobody else can
+  // Lanes that wait at a collective: which one, for whom, and what each brings.
+  uint32_t at_collective = 0;
+  uint32_t masks[kWarpSize];
+  const Collective* collectives[kWarpSize];
+  void* operands[kWarpSize];
 };
 
 struct Block {

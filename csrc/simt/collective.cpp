@@ -8,72 +8,66 @@
 namespace pymodel::simt::emulator {
 namespace {
 
-[[noreturn]] void fail_divergent(const Collective& collective, uint32_t mask, const Thread& other) {
-  fail("divergent collective: " + std::string(collective.name) + " with mask " + hexadecimal(mask) +
-       " needs lane " + std::to_string(other.lane) + ", which waits at " + other.waits_at +
-       " with mask " + hexadecimal(other.mask));
+// "__shfl_sync with mask 0x0000ffff"
+std::string with_mask(const Collective& collective, uint32_t mask) {
+  return std::string(collective.name) + " with mask " + hexadecimal(mask);
 }
 
-void check_mask(const Collective& collective, uint32_t mask, const Thread& self, const Warp& warp) {
+[[noreturn]] void fail_divergent(const Collective& collective, uint32_t mask, int lane) {
+  const Warp& warp = block.warps[block.current->warp];
+  fail("divergent collective: " + with_mask(collective, mask) + " needs lane " +
+       std::to_string(lane) + ", which waits at " +
+       with_mask(*warp.collectives[lane], warp.masks[lane]));
+}
+
+[[noreturn]] void fail_mask(const Collective& collective, uint32_t mask) {
+  const Thread& self = *block.current;
+  const Warp& warp = block.warps[self.warp];
   if (!(mask >> self.lane & 1)) {
-    fail(std::string(collective.name) + " with mask " + hexadecimal(mask) +
-         ", which lacks the calling lane " + std::to_string(self.lane));
+    fail(with_mask(collective, mask) + ", which lacks the calling lane " +
+         std::to_string(self.lane));
   }
   const uint32_t gone = mask & (warp.ended | ~warp.lanes);
-  if (gone) {
-    fail("divergent collective: " + std::string(collective.name) + " with mask " +
-         hexadecimal(mask) + " needs " + lane_list(gone) + ", which " +
-         (gone & warp.ended ? "ended already" : "the block does not have"));
-  }
+  fail("divergent collective: " + with_mask(collective, mask) + " needs " + lane_list(gone) +
+       ", which " + (gone & warp.ended ? "ended already" : "the block does not have"));
 }
 
-bool agrees(const Thread& thread, const Collective& collective, uint32_t mask) {
-  return thread.waits_on == &collective && thread.mask == mask;
-}
-
-// Lanes of the mask may have met others before this lane came: all are looked at once more.
-void check_all(const Collective& collective, uint32_t mask, const Thread* lanes) {
+// Carries the operation out. Lanes of the mask may have met others before this lane came: all are
+// looked at once more.
+void complete(const Collective& collective, uint32_t mask, Warp& warp) {
   for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    const Thread& thread = lanes[__builtin_ctz(rest)];
-    if (!agrees(thread, collective, mask)) fail_divergent(collective, mask, thread);
+    const int lane = __builtin_ctz(rest);
+    if (warp.collectives[lane] != &collective || warp.masks[lane] != mask) {
+      fail_divergent(collective, mask, lane);
+    }
   }
+  collective.combine(warp.operands, mask);
 }
 
 }  // namespace
 
 void exchange(const Collective& collective, uint32_t mask, void* operand) {
-  Thread& self = *block.current;
-  Warp& warp = block.warps[self.warp];
-  const uint32_t bit = 1u << self.lane;
-  if (!(mask & bit) || (mask & (warp.ended | ~warp.lanes))) {
-    check_mask(collective, mask, self, warp);
-  }
-  Thread* const lanes = &thread_at(self.warp, 0);
+  const int index = block.current->warp, lane = block.current->lane;
+  Warp& warp = block.warps[index];
+  const uint32_t bit = 1u << lane;
+  if (!(mask & bit) || (mask & (warp.ended | ~warp.lanes))) fail_mask(collective, mask);
   const uint32_t here = mask & warp.at_collective;
   if (here != 0) {
-    const Thread& first = lanes[__builtin_ctz(here)];
-    if (!agrees(first, collective, mask)) fail_divergent(collective, mask, first);
+    const int first = __builtin_ctz(here);
+    if (warp.collectives[first] != &collective || warp.masks[first] != mask) {
+      fail_divergent(collective, mask, first);
+    }
   }
-  self.waits_at = collective.name;
-  self.waits_on = &collective;
-  self.mask = mask;
-  self.operand = operand;
+  warp.collectives[lane] = &collective;
+  warp.masks[lane] = mask;
+  warp.operands[lane] = operand;
   if ((here | bit) != mask) {
-    self.wait = Wait::collective;
     warp.at_collective |= bit;
-    suspend();
-    self.wait = Wait::nothing;
-    return;
+    return suspend();
   }
-  check_all(collective, mask, lanes);
-  void* operands[kWarpSize];
-  for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    const int lane = __builtin_ctz(rest);
-    operands[lane] = lanes[lane].operand;
-  }
-  collective.combine(operands, mask);
+  complete(collective, mask, warp);
   warp.at_collective &= ~mask;
-  if (here != 0) wake(self.warp, here);
+  if (here != 0) wake(index, here);
 }
 
 uint32_t live_lanes() {
@@ -82,12 +76,13 @@ uint32_t live_lanes() {
 }
 
 void check_ended_lane(const Thread& ended) {
-  for (uint32_t rest = block.warps[ended.warp].at_collective; rest != 0; rest &= rest - 1) {
-    const Thread& waiting = thread_at(ended.warp, __builtin_ctz(rest));
-    if (waiting.mask >> ended.lane & 1) {
+  const Warp& warp = block.warps[ended.warp];
+  for (uint32_t rest = warp.at_collective; rest != 0; rest &= rest - 1) {
+    const int waiting = __builtin_ctz(rest);
+    if (warp.masks[waiting] >> ended.lane & 1) {
       fail("divergent collective: lane " + std::to_string(ended.lane) + " ended, but lane " +
-           std::to_string(waiting.lane) + " waits for it at " + waiting.waits_at + " with mask " +
-           hexadecimal(waiting.mask));
+           std::to_string(waiting) + " waits for it at " +
+           with_mask(*warp.collectives[waiting], warp.masks[waiting]));
     }
   }
 }

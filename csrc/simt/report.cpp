@@ -5,6 +5,7 @@
 
 #include "simt/barrier.h"
 #include "simt/block.h"
+#include "simt/collective.h"
 #include "simt/symbols.h"
 
 namespace pymodel::simt::emulator {
@@ -24,10 +25,12 @@ std::string state_of(const Thread& thread) {
   if ((warp.ready | warp.woken) & bit) {
     return thread.stack.bottom ? "can run" : "not started";
   }
+  if (warp.at_collective & bit) {
+    return std::string("wait at ") + warp.collectives[thread.lane]->name + " with mask " +
+           hexadecimal(warp.masks[thread.lane]);
+  }
   const std::string at = std::string("wait at ") + thread.waits_at;
   switch (thread.wait) {
-    case Wait::collective:
-      return at + " with mask " + hexadecimal(thread.mask);
     case Wait::barrier:
       return at + ", " + describe_barrier(thread.waits_on);
     case Wait::mbarrier:
