@@ -204,4 +204,10 @@ void fail(const std::string& problem) {
   throw Failure{};
 }
 
+void abandon_block(const std::string& problem) {
+  note_failure(problem);
+  leave_context(block.host);
+  __builtin_unreachable();
+}
+
 }  // namespace pymodel::simt::emulator
