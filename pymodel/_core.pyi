@@ -181,8 +181,11 @@ def adamw(
     exp_avgs: Sequence[Array],
     exp_avg_sqs: Sequence[Array],
     masters: Sequence[Array | None],
-    settings: Sequence[tuple[float, float, float, float, float, int, bool]],
+    settings: Sequence[tuple[float, float, float, float, float, bool, int]],
     grad_scale: float,
+    device_grad_scale: Array | None,
+    steps: Sequence[Array],
+    rates: Sequence[Array | None],
     /,
 ) -> None: ...
 def sgd(
@@ -192,10 +195,12 @@ def sgd(
     masters: Sequence[Array | None],
     settings: Sequence[tuple[float, float, float, float, bool]],
     grad_scale: float,
+    device_grad_scale: Array | None,
+    rates: Sequence[Array | None],
     /,
 ) -> None: ...
-def grad_norm(grads: Sequence[Array], /) -> float: ...
-def grad_scale(grads: Sequence[Array], scale: float, /) -> None: ...
+def grad_norm(grads: Sequence[Array], /) -> float | Array: ...
+def grad_scale(grads: Sequence[Array], scale: float, device_scale: Array | None, /) -> None: ...
 
 # -- attention.cpp ------------------------------------------------------------------------------------
 

@@ -37,10 +37,10 @@ def spaced(array: np.ndarray, dtype: str | None = None) -> pm.Tensor:
     return pm.Tensor(pm.tensor(wide, dtype=dtype)._array.slice(array.ndim - 1, 1, wide.shape[-1], 2))
 
 
-def shifted(array: np.ndarray, dtype: str | None = None) -> pm.Tensor:
-    """The values densely in memory, but starting one element behind an aligned address."""
-    flat = np.concatenate([np.zeros(1, array.dtype), array.reshape(-1)])
-    view = pm.tensor(flat, dtype=dtype)._array.slice(0, 1, flat.size, 1)
+def shifted(array: np.ndarray, dtype: str | None = None, by: int = 1) -> pm.Tensor:
+    """The values densely in memory, but starting `by` elements behind an aligned address."""
+    flat = np.concatenate([np.zeros(by, array.dtype), array.reshape(-1)])
+    view = pm.tensor(flat, dtype=dtype)._array.slice(0, by, flat.size, 1)
     return pm.Tensor(view.reshape(list(array.shape)))
 
 

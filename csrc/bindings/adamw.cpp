@@ -1,36 +1,43 @@
-#include "ops/adamw/adamw.h"
-
-#include <cmath>
 #include <tuple>
 
 #include "bindings/tensor_list.h"
+#include "ops/adamw/adamw_factors.h"
 
 namespace pymodel {
 namespace {
 
-// (lr, beta1, beta2, eps, weight_decay, step counted from 1, decoupled)
-using Settings = std::tuple<double, double, double, double, double, int64_t, bool>;
+// (lr, beta1, beta2, eps, weight_decay, decoupled, step counted from 1)
+using Settings = std::tuple<double, double, double, double, double, bool, int64_t>;
 
-// Bias corrections are worked out in double: 1 - 0.999^t has few digits in float32.
-AdamWFactors factors_of(const Settings& settings) {
-  const auto [lr, beta1, beta2, eps, weight_decay, step, decoupled] = settings;
-  const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(step));
-  const double correction2 = 1.0 - std::pow(beta2, static_cast<double>(step));
-  AdamWFactors factors;
-  factors.decay = static_cast<float>(decoupled ? 1.0 - lr * weight_decay : 1.0);
-  factors.penalty = static_cast<float>(decoupled ? 0.0 : weight_decay);
-  factors.first_weight = static_cast<float>(1.0 - beta1);
-  factors.second_decay = static_cast<float>(beta2);
-  factors.second_weight = static_cast<float>(1.0 - beta2);
-  factors.step_size = static_cast<float>(lr / correction1);
-  factors.inverse_correction2 = static_cast<float>(1.0 / std::sqrt(correction2));
-  factors.eps = static_cast<float>(eps);
-  return factors;
+AdamWOptions options_of(const Settings& settings) {
+  const auto [lr, beta1, beta2, eps, weight_decay, decoupled, step] = settings;
+  return {lr, beta1, beta2, eps, weight_decay, decoupled};
+}
+
+// Counters and rates that lie on the device; neither list has entries where steps are counted here.
+std::vector<AdamWSchedule> schedules_of(const Checker& check, const ArrayList& parameters,
+                                        const std::vector<Settings>& settings,
+                                        const ArrayList& steps, const ArrayList& rates) {
+  std::vector<AdamWSchedule> schedules;
+  if (steps.empty() && rates.empty()) return schedules;
+  check_lengths(check, parameters.size(), {{"steps", steps.size()}, {"rates", rates.size()}});
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (steps[i] == nullptr) check.fail(list_item("steps", i) + " must be an array, got None");
+    AdamWSchedule schedule;
+    schedule.options = options_of(settings[i]);
+    schedule.step = device_scalar<int64_t>(check, list_item("steps", i).c_str(), steps[i],
+                                           DType::int64, *parameters[i]);
+    schedule.lr = device_scalar<float>(check, list_item("rates", i).c_str(), rates[i],
+                                       DType::float32, *parameters[i]);
+    schedules.push_back(schedule);
+  }
+  return schedules;
 }
 
 void run_adamw(const ArrayList& parameters, const ArrayList& grads, const ArrayList& exp_avgs,
                const ArrayList& exp_avg_sqs, const ArrayList& masters,
-               const std::vector<Settings>& settings, float grad_scale) {
+               const std::vector<Settings>& settings, float grad_scale,
+               const Array* device_grad_scale, const ArrayList& steps, const ArrayList& rates) {
   const Checker check("adamw");
   const size_t count = parameters.size();
   check_lengths(check, count,
@@ -56,16 +63,24 @@ void run_adamw(const ArrayList& parameters, const ArrayList& grads, const ArrayL
     tensor.master = optimizer_state(check, "masters", masters, i, parameter);
     tensor.count = parameter.numel();
     tensor.dtype = parameter.dtype();
-    tensor.factors = factors_of(settings[i]);
+    tensor.factors = adamw_factors(options_of(settings[i]), std::get<int64_t>(settings[i]));
     tensors.push_back(tensor);
     numbering.add(tensor.count);
     check.same_device({parameters[0], &parameter});
   }
+  const Device device = parameters[0]->device();
+  const std::vector<AdamWSchedule> schedules =
+      schedules_of(check, parameters, settings, steps, rates);
   AdamW args;
   args.list = numbering.list();
   args.tensors = tensors.data();
+  args.schedules = schedules.empty() ? nullptr : schedules.data();
   args.grad_scale = grad_scale;
-  PYMODEL_RUN(adamw, parameters[0]->device(), args);
+  args.device_grad_scale =
+      device_scalar<float>(check, "grad_scale", device_grad_scale, DType::float32, *parameters[0]);
+  const Workspace workspace(device, 0, schedules.empty() ? 0 : adamw_device_workspace(args.list));
+  args.workspace = workspace.data();
+  PYMODEL_RUN(adamw, device, args);
 }
 
 }  // namespace

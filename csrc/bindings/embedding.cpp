@@ -40,7 +40,10 @@ void backward(const Array& indices, const Array& dy, const Array& dweight, int64
   args.dweight = dweight.view();
   args.padding_index = padding_index;
   args.accumulate = accumulate;
-  const Workspace workspace(embedding_workspace(indices.size(0)), current_execution(dy.device()));
+  if (!accumulate) check.contiguous("the gradient of weight", dweight);
+  const int64_t count = indices.size(0);
+  const Workspace workspace(dy.device(), embedding_workspace(count),
+                            embedding_device_workspace(count, dy.size(1)));
   args.workspace = workspace.data();
   PYMODEL_RUN(embedding_backward, dy.device(), args);
 }

@@ -20,23 +20,31 @@ std::vector<GradTensor> checked(const char* op, const std::vector<Array>& grads,
   return tensors;
 }
 
-double run_norm(const std::vector<Array>& grads) {
+// A Python float, or on devices a float32 array there, which nobody has waited for.
+py::object run_norm(const std::vector<Array>& grads) {
   TensorNumbering numbering;
   const std::vector<GradTensor> tensors = checked("grad_norm", grads, numbering);
   double norm = 0.0;
-  if (grads.empty()) return norm;
+  if (grads.empty()) return py::float_(norm);
+  const Device device = grads[0].device();
   GradNorm args;
   args.list = numbering.list();
   args.tensors = tensors.data();
-  args.norm = &norm;
-  const Workspace workspace(list_chunks(args.list) * static_cast<int64_t>(sizeof(double)),
-                            current_execution(grads[0].device()));
+  const Workspace workspace(device, grad_norm_workspace(args.list),
+                            grad_norm_device_workspace(args.list));
   args.partials = static_cast<double*>(workspace.data());
-  PYMODEL_RUN(grad_norm, grads[0].device(), args);
-  return norm;
+  if (device.is_cpu()) {
+    args.norm = &norm;
+    PYMODEL_RUN(grad_norm, device, args);
+    return py::float_(norm);
+  }
+  Array result = Array::empty({}, DType::float32, device);
+  args.device_norm = data_as<float>(result.view());
+  PYMODEL_RUN(grad_norm, device, args);
+  return py::cast(std::move(result));
 }
 
-void run_scale(const std::vector<Array>& grads, float scale) {
+void run_scale(const std::vector<Array>& grads, float scale, const Array* device_scale) {
   TensorNumbering numbering;
   const std::vector<GradTensor> tensors = checked("grad_scale", grads, numbering);
   if (grads.empty()) return;
@@ -44,6 +52,8 @@ void run_scale(const std::vector<Array>& grads, float scale) {
   args.list = numbering.list();
   args.tensors = tensors.data();
   args.scale = scale;
+  args.device_scale =
+      device_scalar<float>(Checker("grad_scale"), "scale", device_scale, DType::float32, grads[0]);
   PYMODEL_RUN(grad_scale, grads[0].device(), args);
 }
 

@@ -11,14 +11,16 @@ namespace {
 using Settings = std::tuple<float, float, float, float, bool>;
 
 void run_sgd(const ArrayList& parameters, const ArrayList& grads, const ArrayList& momentum_buffers,
-             const ArrayList& masters, const std::vector<Settings>& settings, float grad_scale) {
+             const ArrayList& masters, const std::vector<Settings>& settings, float grad_scale,
+             const Array* device_grad_scale, const ArrayList& rates) {
   const Checker check("sgd");
   const size_t count = parameters.size();
   check_lengths(check, count,
                 {{"grads", grads.size()},
                  {"momentum_buffers", momentum_buffers.size()},
                  {"masters", masters.size()},
-                 {"settings", settings.size()}});
+                 {"settings", settings.size()},
+                 {"rates", rates.size()}});
   if (count == 0) return;
   std::vector<SgdTensor> tensors;
   TensorNumbering numbering;
@@ -34,6 +36,8 @@ void run_sgd(const ArrayList& parameters, const ArrayList& grads, const ArrayLis
     tensor.count = parameter.numel();
     tensor.dtype = parameter.dtype();
     tensor.factors = {lr, momentum, gradient_weight, weight_decay, nesterov};
+    tensor.lr = device_scalar<float>(check, list_item("rates", i).c_str(), rates[i], DType::float32,
+                                     parameter);
     tensors.push_back(tensor);
     numbering.add(tensor.count);
     check.same_device({parameters[0], &parameter});
@@ -42,6 +46,8 @@ void run_sgd(const ArrayList& parameters, const ArrayList& grads, const ArrayLis
   args.list = numbering.list();
   args.tensors = tensors.data();
   args.grad_scale = grad_scale;
+  args.device_grad_scale =
+      device_scalar<float>(check, "grad_scale", device_grad_scale, DType::float32, *parameters[0]);
   PYMODEL_RUN(sgd, parameters[0]->device(), args);
 }
 

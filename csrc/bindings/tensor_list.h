@@ -53,6 +53,19 @@ inline float* optimizer_state(const Checker& check, const char* list, const Arra
   return data_as<float>(array->view());
 }
 
+// Checks a number that lies on the device of the tensors it belongs to; returns its place, null for
+// None.
+template <typename T>
+inline T* device_scalar(const Checker& check, const char* name, const Array* array, DType dtype,
+                        const Array& beside) {
+  if (array == nullptr) return nullptr;
+  check.shape(name, *array, {});
+  check.dtype(name, *array, {dtype});
+  check.same_device({&beside, array});
+  if (beside.device().is_cpu()) check.fail(std::string(name) + " must be a number on the CPU");
+  return data_as<T>(array->view());
+}
+
 // Checks parameter and gradient `index`, and that a master is there exactly when one is needed.
 inline void check_parameter(const Checker& check, const ArrayList& parameters,
                             const ArrayList& grads, const ArrayList& masters, size_t index) {

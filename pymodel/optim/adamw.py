@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from pymodel import _core
-from pymodel.optim.optimizer import Optimizer, Update
-from pymodel.tensor import zeros
+from pymodel.optim.optimizer import GradScale, Optimizer, Update
+from pymodel.tensor import Tensor, full, zeros
 
 
 class Adam(Optimizer):
@@ -19,10 +19,14 @@ class Adam(Optimizer):
 
     Args:
         params: tensors, (name, tensor) pairs or groups; see `Optimizer`.
-        lr: learning rate.
+        lr: learning rate, a number or (with `capturable`) a tensor; see `Optimizer`.
         betas: (beta1, beta2), decay rates of the running means m and v.
         eps: added to the root of v, which keeps the division finite.
         weight_decay: factor of the penalty's gradient.
+        capturable: count the steps on the device, so that a step captured in a graph counts and
+            corrects its bias anew at each replay. The graph keeps the addresses of parameters, gradients
+            and state: leave gradients in place (`zero_grad(set_to_none=False)`), and capture again
+            after `load_state_dict`. Not for parameters on the CPU.
 
     All parameters are updated by one kernel in one pass over memory.
 
@@ -37,11 +41,14 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        capturable: bool = False,
     ) -> None:
+        self.capturable = capturable
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def _validate(self, group: dict[str, Any]) -> None:
@@ -50,14 +57,27 @@ class Adam(Optimizer):
         if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
             raise ValueError(f"{self._name}: betas must be two numbers in [0, 1), got {betas}")
 
-    def _update(self, updates: list[Update], grad_scale: float) -> None:
-        settings = []
+    def _listed(self, params: Any) -> tuple[list[Tensor], list[str]]:
+        tensors, names = super()._listed(params)
+        if self.capturable and any(parameter.device == "cpu" for parameter in tensors):
+            raise ValueError(f"{self._name}: capturable is for parameters on a device, got one on the CPU")
+        return tensors, names
+
+    def _counter(self, step: int, parameter: Tensor) -> Any:
+        return full((), step, "int64", parameter.device) if self.capturable else step
+
+    def _update(self, updates: list[Update], scale: GradScale) -> None:
+        settings, rates = [], []
         for parameter, _, group, state in updates:
             for name in self._moments:
                 if name not in state:
                     state[name] = zeros(parameter.shape, "float32", parameter.device)
-            options = (group["lr"], *group["betas"], group["eps"], group["weight_decay"])
-            settings.append((*options, state["step"] + 1, self._decoupled))
+            lr, rate = self._rate(group)
+            if rate is not None and not self.capturable:
+                raise ValueError(f"{self._name}: an lr on a device needs capturable=True")
+            rates.append(rate)
+            options = (lr, *group["betas"], group["eps"], group["weight_decay"], self._decoupled)
+            settings.append((*options, 0 if self.capturable else state["step"] + 1))
         _core.adamw(
             [update.parameter._array for update in updates],
             [update.gradient._array for update in updates],
@@ -65,10 +85,13 @@ class Adam(Optimizer):
             [update.state["exp_avg_sq"]._array for update in updates],
             [update.array("master") for update in updates],
             settings,
-            grad_scale,
+            *scale,
+            [update.state["step"]._array for update in updates] if self.capturable else [],
+            rates if self.capturable else [],
         )
-        for update in updates:
-            update.state["step"] += 1
+        if not self.capturable:
+            for update in updates:
+                update.state["step"] += 1
 
 
 class AdamW(Adam):
@@ -84,9 +107,11 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        capturable: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay, capturable=capturable)

@@ -27,6 +27,21 @@ class Update(NamedTuple):
         return None if value is None else value._array
 
 
+class GradScale(NamedTuple):
+    """The factor on all gradients of a step: a number, times one that lies on the device, if any."""
+
+    factor: float
+    on_device: _core.Array | None
+
+
+def set_lr(group: dict[str, Any], rate: float) -> None:
+    """Sets the learning rate of a group; a tensor keeps its place, where captured steps read it."""
+    if isinstance(group["lr"], Tensor):
+        _core.fill(group["lr"]._array, float(rate))
+    else:
+        group["lr"] = rate
+
+
 class Optimizer:
     """Base of the optimizers: moves parameters along their gradients, one call per step.
 
@@ -37,7 +52,8 @@ class Optimizer:
 
     Attributes:
         param_groups: one dict per group, with "params" and every option; options may be changed
-            between steps (schedules change "lr").
+            between steps (schedules change "lr"). "lr" may be a float32 tensor without dimensions on the
+            parameters' device: a step that was captured in a graph reads it anew at each replay.
         state: per parameter, numbered through all groups, what the optimizer remembers. Moments are
             float32, and a float16 or bfloat16 parameter has a float32 "master" of which it is the
             rounded copy. Writing to such a parameter between steps is fine: what was written counts.
@@ -114,7 +130,14 @@ class Optimizer:
 
     def _validate(self, group: dict[str, Any]) -> None:
         """Raises ValueError for an option out of its range."""
+        lr = group["lr"]
+        if isinstance(lr, Tensor) and (lr.shape != () or lr.dtype != "float32"):
+            raise ValueError(
+                f"{self._name}: a tensor lr must be float32 without dimensions, got {lr.dtype} {lr.shape}"
+            )
         for key in ("lr", "weight_decay", "eps"):
+            if key == "lr" and isinstance(lr, Tensor):
+                continue  # reading it would wait for the device
             if key in group and not (group[key] >= 0 and math.isfinite(group[key])):
                 raise ValueError(f"{self._name}: {key} must be at least 0, got {group[key]}")
 
@@ -123,40 +146,63 @@ class Optimizer:
 
     # -- steps ----------------------------------------------------------------------------------
 
-    def step(self, grad_scale: float = 1.0) -> None:
+    def step(self, grad_scale: float | Tensor = 1.0) -> None:
         """Updates every parameter that has a gradient.
 
         Args:
             grad_scale: factor on all gradients, applied on the fly: 1 / (number of accumulated
-                batches), or what `clip_coefficient` gives.
+                batches), or what `clip_coefficient` gives. As a float32 tensor on the parameters' device it
+                is not waited for; where it turns out not to be finite, parameters and moments stay as they
+                are.
 
-        Raises: ValueError when grad_scale is not finite, or a gradient does not fit its parameter.
+        Raises: ValueError when grad_scale is a number that is not finite, or a gradient does not fit its
+            parameter.
         """
-        if not math.isfinite(grad_scale):
-            raise ValueError(
-                f"{self._name}.step: grad_scale must be finite, got {grad_scale}; "
-                "a gradient is infinite or NaN, skip this step or lower the learning rate"
-            )
+        scale = self._scale_of(grad_scale)
         updates = [
             Update(parameter, parameter.grad, group, self._state_of(index, parameter))
             for index, (parameter, group) in enumerate(self._parameters())
             if parameter.grad is not None
         ]
         if updates:
-            self._update(updates, float(grad_scale))
+            self._update(updates, scale)
 
-    def _update(self, updates: list[Update], grad_scale: float) -> None:
+    def _scale_of(self, grad_scale: float | Tensor) -> GradScale:
+        if isinstance(grad_scale, Tensor) and grad_scale.device != "cpu":
+            return GradScale(1.0, grad_scale._array)
+        factor = float(grad_scale)
+        if not math.isfinite(factor):
+            raise ValueError(
+                f"{self._name}.step: grad_scale must be finite, got {factor}; "
+                "a gradient is infinite or NaN, skip this step or lower the learning rate"
+            )
+        return GradScale(factor, None)
+
+    def _update(self, updates: list[Update], scale: GradScale) -> None:
         """One step of the method, over all tensors at once; every optimizer has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
+    def _rate(self, group: dict[str, Any]) -> tuple[float, _core.Array | None]:
+        """The learning rate as a number, or its place on the device (the number then means nothing)."""
+        lr = group["lr"]
+        if isinstance(lr, Tensor) and lr.device != "cpu":
+            return 0.0, lr._array
+        return float(lr), None
+
     def _state_of(self, index: int, parameter: Tensor) -> dict[str, Any]:
-        state = self.state.setdefault(index, {"step": 0})
+        state = self.state.get(index)
+        if state is None:
+            state = self.state[index] = {"step": self._counter(0, parameter)}
         if parameter.dtype == "float32":
             state.pop("master", None)
         elif "master" not in state:
             state["master"] = empty(parameter.shape, "float32", parameter.device)
             _core.copy(parameter._array, state["master"]._array)
         return state
+
+    def _counter(self, step: int, parameter: Tensor) -> Any:
+        """How the steps of a parameter are counted."""
+        return step
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; without `set_to_none`, keeps their memory and fills it with zeros."""
@@ -172,14 +218,17 @@ class Optimizer:
         """Everything needed to continue to the same bits, shaped as torch shapes it.
 
         Returns: {"state": {number: {"step": int, name: tensor}}, "param_groups": [{option: value,
-        "params": [numbers]}]}. The tensors share memory with the optimizer.
+        "params": [numbers]}]}. The tensors share memory with the optimizer; a rate and steps that are
+        counted on a device are read from there.
         """
         groups, start = [], 0
         for group in self.param_groups:
             count = len(group["params"])
-            groups.append({**group, "params": list(range(start, start + count))})
+            numbers = list(range(start, start + count))
+            groups.append({**group, "lr": float(group["lr"]), "params": numbers})
             start += count
-        return {"state": {index: dict(state) for index, state in self.state.items()}, "param_groups": groups}
+        states = {index: {**state, "step": int(state["step"])} for index, state in self.state.items()}
+        return {"state": states, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continues from what `state_dict` gave; tensors are copied, options taken over.
@@ -208,6 +257,8 @@ class Optimizer:
         for own, new in zip(self.param_groups, options, strict=True):
             self._validate({**own, **new})
         for own, new in zip(self.param_groups, options, strict=True):
+            if "lr" in new:
+                set_lr(own, float(new.pop("lr")))
             own.update(new)
         self.state = loaded
 
@@ -219,7 +270,7 @@ class Optimizer:
                 f"{self._name}.load_state_dict: parameter {index} has unknown entries {', '.join(unknown)}; "
                 f"expected {', '.join(sorted(known))}"
             )
-        result: dict[str, Any] = {"step": int(saved.get("step", 0))}
+        result: dict[str, Any] = {"step": self._counter(int(saved.get("step", 0)), parameter)}
         for name in ("master", *self._moments):
             if saved.get(name) is None:
                 continue

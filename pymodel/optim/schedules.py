@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pymodel.optim.optimizer import Optimizer
+from pymodel.optim.optimizer import Optimizer, set_lr
 
 # Each function takes the number of finished steps and returns the factor on the learning rate.
 Factor = Callable[[int], float]
@@ -31,7 +31,7 @@ class LRScheduler:
         self.factor = factor
         self.last_epoch = 0
         for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
+            group.setdefault("initial_lr", float(group["lr"]))
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self._apply()
 
@@ -42,7 +42,7 @@ class LRScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The current learning rate of each group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to continue; numbers only."""
@@ -68,7 +68,7 @@ class LRScheduler:
     def _apply(self) -> None:
         factor = self.factor(self.last_epoch)
         for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = rate * factor
+            set_lr(group, rate * factor)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def get_scheduler(
     given = {
         "warmup": num_warmup_steps,
         "total": num_training_steps,
-        "initial_lr": group.get("initial_lr", group["lr"]),
+        "initial_lr": group.get("initial_lr", float(group["lr"])),
     }
     takes = inspect.signature(function).parameters
     for argument, label in (("warmup", "num_warmup_steps"), ("total", "num_training_steps")):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pymodel import _core
-from pymodel.optim.optimizer import Optimizer, Update
+from pymodel.optim.optimizer import GradScale, Optimizer, Update
 from pymodel.tensor import Tensor, zeros
 
 
@@ -19,7 +19,7 @@ class SGD(Optimizer):
 
     Args:
         params: tensors, (name, tensor) pairs or groups; see `Optimizer`.
-        lr: learning rate.
+        lr: learning rate, a number or a tensor; see `Optimizer`.
         momentum: how much of the last direction is kept, 0 for none.
         dampening: how much of the gradient the momentum leaves out.
         weight_decay: factor of an L2 penalty's gradient.
@@ -36,7 +36,7 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
@@ -52,23 +52,27 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(f"{self._name}: nesterov needs momentum above 0 and dampening 0")
 
-    def _update(self, updates: list[Update], grad_scale: float) -> None:
+    def _update(self, updates: list[Update], scale: GradScale) -> None:
         settings: list[tuple[float, float, float, float, bool]] = []
         buffers: list[Tensor | None] = []
+        rates: list[_core.Array | None] = []
         for parameter, _, group, state in updates:
             momentum, buffer = group["momentum"], state.get("momentum_buffer")
             weight = 1.0 if buffer is None else 1.0 - group["dampening"]
             if buffer is None and momentum != 0:
                 buffer = zeros(parameter.shape, "float32", parameter.device)
             buffers.append(buffer if momentum != 0 else None)
-            settings.append((group["lr"], momentum, weight, group["weight_decay"], group["nesterov"]))
+            lr, rate = self._rate(group)
+            rates.append(rate)
+            settings.append((lr, momentum, weight, group["weight_decay"], group["nesterov"]))
         _core.sgd(
             [update.parameter._array for update in updates],
             [update.gradient._array for update in updates],
             [None if buffer is None else buffer._array for buffer in buffers],
             [update.array("master") for update in updates],
             settings,
-            grad_scale,
+            *scale,
+            rates,
         )
         for update, buffer in zip(updates, buffers, strict=True):
             update.state["step"] += 1

@@ -62,7 +62,7 @@ def guarded_step(optimizer: Optimizer, loss: float, max_grad_norm: float) -> flo
     if not math.isfinite(loss):
         optimizer.zero_grad()
         return None
-    norm = grad_norm(p for group in optimizer.param_groups for p in group["params"])
+    norm = float(grad_norm(p for group in optimizer.param_groups for p in group["params"]))
     if math.isfinite(norm):
         optimizer.step(grad_scale=clip_coefficient(norm, max_grad_norm) if max_grad_norm else 1.0)
     optimizer.zero_grad()

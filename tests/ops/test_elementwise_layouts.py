@@ -129,6 +129,20 @@ def test_elementwise_circular_functions_of_large_arguments(scale: float) -> None
     assert np.isnan(ops.sin(pm.tensor([math.inf, -math.inf, math.nan])).numpy()).all()
 
 
+def test_elementwise_layouts_of_more_than_two_billion_elements(device: str) -> None:
+    if not device.startswith("cuda"):
+        pytest.skip("only a GPU is fast enough for 2 GiB of single bytes")
+    count = 2**31 + 5
+    x = pm.zeros((count,), "uint8")
+    x[count - 2 :] = 3
+    rest = x[1:]  # not aligned, so that every element is a slot of its own, and one launch too little
+    assert int(rest.sum()) == 6
+    assert int(rest.argmax()) == count - 3
+    more = rest + 1
+    assert int(more.sum()) == count - 1 + 6
+    assert more[-3:].tolist() == [1, 4, 4]
+
+
 def test_elementwise_layouts_same_bits_in_any_order(device: str) -> None:
     if device != "simt":
         pytest.skip("only the emulator has orders to choose from")

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from memory import shifted, spaced
+from orders import run_under_orders
 from reference import TORCH_DTYPES, assert_as_good_as_torch, check_op, gradient_of, to_torch
 
 import pymodel as pm
@@ -64,15 +66,16 @@ def test_embedding_padding_gets_no_gradient(padding_idx):
 def test_embedding_takes_any_strides():
     values = table(20, 24).astype(np.float32)
     indices = np.random.default_rng(3).integers(0, 10, (8, 6))
-    dy = np.random.default_rng(4).standard_normal((24, 6, 8)).astype(np.float32).T
-    for view in (np.asfortranarray(values), values[::2, ::2], values[:10, 3:17]):
-        dy_view = dy.transpose(1, 0, 2)[..., : view.shape[1]]
-        weight = pm.from_numpy(view).requires_grad_()
-        y = pm.ops.embedding(pm.from_numpy(indices.T), weight)
-        np.testing.assert_array_equal(y.numpy(), view[indices.T])
-        y.backward(pm.from_numpy(dy_view))
+    dy = np.random.default_rng(4).standard_normal((24, 6, 8)).astype(np.float32)
+    table_tensor, transposed = pm.tensor(values), pm.tensor(values.T.copy())
+    for view in (transposed.permute(1, 0), table_tensor[::2, ::2], table_tensor[:10, 3:17]):
+        assert not view.is_contiguous()
+        weight, dense = view.requires_grad_(), view.numpy()
+        y = pm.ops.embedding(pm.tensor(indices).permute(1, 0), weight)
+        np.testing.assert_array_equal(y.numpy(), dense[indices.T])
+        y.backward(pm.tensor(dy).permute(1, 2, 0)[..., : view.shape[1]])
         expected = np.zeros(view.shape)
-        np.add.at(expected, indices.T, dy_view.astype(np.float64))
+        np.add.at(expected, indices.T, dy.transpose(1, 2, 0)[..., : view.shape[1]].astype(np.float64))
         np.testing.assert_allclose(gradient_of(weight).numpy(), expected, atol=1e-5)
 
 
@@ -139,6 +142,46 @@ def test_embedding_bits_do_not_depend_on_threads(dtype, entries):
     finally:
         pm.set_num_threads(threads)
     assert results[0] == results[1] == results[2]
+
+
+# Rows of 16 bytes and odd ones, at multiples of 16 bytes and elsewhere; more positions than a tile of
+# the sort on devices, and runs of equal indices over one, two and many ranges of its sums.
+@pytest.mark.parametrize("columns", [8, 13, 1100])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_embedding_sums_runs_of_any_length(columns, dtype):
+    lengths = np.array([1, 64, 63, 130, 2, 1900, 64, 300])
+    rng = np.random.default_rng(10)
+    indices = rng.permutation(np.repeat(np.arange(len(lengths)), lengths))
+    dy = pm.tensor(rng.standard_normal((len(indices), columns)), dtype=dtype)
+    results = []
+    for place in (lambda x: pm.tensor(x), shifted, spaced):
+        weight = pm.zeros((len(lengths) + 1, columns), dtype, requires_grad=True)
+        pm.ops.embedding(place(indices), weight).backward(place(dy.numpy()))
+        results.append(gradient_of(weight).numpy())
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+    references = []
+    for torch_dtype in (TORCH_DTYPES[dtype], torch.float64):
+        leaf = torch.zeros((len(lengths) + 1, columns), dtype=torch_dtype, requires_grad=True)
+        F.embedding(torch.tensor(indices), leaf).backward(to_torch(dy.numpy(), torch_dtype))
+        references.append(leaf.grad)
+    assert_as_good_as_torch(results[0], *references, dtype)
+
+
+def test_embedding_has_the_same_bits_in_every_order_of_threads(device):
+    if device != "simt":
+        pytest.skip("the order of threads is set on the emulator only")
+    rng = np.random.default_rng(11)
+    indices = np.concatenate([np.full(200, 300), rng.integers(0, 700, 2000)])
+    dy = rng.standard_normal((2200, 12)).astype(np.float32)
+
+    def compute():
+        weight = pm.tensor(table(700, 12), dtype="float32", requires_grad=True)
+        y = pm.ops.embedding(pm.tensor(indices), weight, padding_idx=7)
+        y.backward(pm.tensor(dy))
+        return [y.numpy(), gradient_of(weight).numpy()]
+
+    run_under_orders(compute, seeds=1)
 
 
 def test_embedding_names_the_index_that_is_no_row():

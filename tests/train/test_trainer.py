@@ -23,10 +23,10 @@ def gradients(trainer: Trainer) -> dict[str, np.ndarray]:
     seen: dict[str, np.ndarray] = {}
     optimizer = SGD(trainer.model.parameters(), lr=0.0)
 
-    def keep(grad_scale: float = 1.0) -> None:
+    def keep(grad_scale: float | pm.Tensor = 1.0) -> None:
         for name, parameter in trainer.model.named_parameters():
             assert parameter.grad is not None
-            seen[name] = parameter.grad.numpy() * grad_scale
+            seen[name] = parameter.grad.numpy() * float(grad_scale)
 
     optimizer.step = keep  # type: ignore[method-assign]
     trainer._given_optimizers = (optimizer, get_scheduler("constant", optimizer))

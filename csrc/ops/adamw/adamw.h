@@ -44,11 +44,33 @@ struct AdamWTensor {
   AdamWFactors factors;
 };
 
+// What the factors of a step follow from.
+struct AdamWOptions {
+  double lr, beta1, beta2, eps, weight_decay;
+  bool decoupled;  // AdamW, not Adam
+};
+
+// Lets a device count steps by itself and work out their factors, so that a captured step advances
+// whenever it is replayed.
+struct AdamWSchedule {
+  AdamWOptions options;
+  int64_t* step;    // () on the device: steps done so far
+  const float* lr;  // () on the device: stands for options.lr; or null
+};
+
+// On devices a step whose gradients are scaled by something that is not finite is left out.
 struct AdamW {
   TensorList list;
-  const AdamWTensor* tensors = nullptr;  // (list.count)
+  const AdamWTensor* tensors = nullptr;      // (list.count)
+  const AdamWSchedule* schedules = nullptr;  // (list.count) for devices, or null
+  void* workspace = nullptr;                 // adamw_device_workspace(list) bytes for schedules
   float grad_scale = 1.0f;
+  const float* device_grad_scale = nullptr;  // () on the device: one more factor, or null
 };
+
+static inline int64_t adamw_device_workspace(const TensorList& list) {
+  return list.count * static_cast<int64_t>(sizeof(AdamWFactors));
+}
 
 PYMODEL_DECLARE_KERNEL(adamw, AdamW)
 

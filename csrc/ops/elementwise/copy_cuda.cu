@@ -104,18 +104,30 @@ __global__ void __launch_bounds__(32 * kTileRows)
     out += index * loop.strides[0][d];
     x += index * loop.strides[1][d];
   }
-  const int64_t rows_left = loop.shape[row_dim] - row,
-                columns_left = loop.shape[column_dim] - column;
-  const int rows = static_cast<int>(rows_left < kTile<T> ? rows_left : kTile<T>);
-  const int columns = static_cast<int>(columns_left < kTile<T> ? columns_left : kTile<T>);
-  for (int c = warp; c < columns; c += kTileRows) {
+  const int64_t rows = loop.shape[row_dim] - row, columns = loop.shape[column_dim] - column;
+  // All of a thread's reads are under way before the first of its writes.
+  T held[kTile<T> / kTileRows][kTile<T> / 32];
+#pragma unroll
+  for (int k = 0; k < kTile<T> / kTileRows; ++k) {
+    const int c = warp + k * kTileRows;
     const T* from = reinterpret_cast<const T*>(x + c * loop.strides[1][column_dim]) + row;
-    for (int r = lane; r < rows; r += 32) tile[c * kPitch + r] = from[r];
+#pragma unroll
+    for (int j = 0; j < kTile<T> / 32; ++j) {
+      const int r = lane + 32 * j;
+      held[k][j] = c < columns && r < rows ? from[r] : T{};
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kTile<T> / kTileRows; ++k) {
+#pragma unroll
+    for (int j = 0; j < kTile<T> / 32; ++j) {
+      tile[(warp + k * kTileRows) * kPitch + lane + 32 * j] = held[k][j];
+    }
   }
   __syncthreads();
-  for (int r = warp; r < rows; r += kTileRows) {
+  for (int r = warp; r < kTile<T> && r < rows; r += kTileRows) {
     T* to = reinterpret_cast<T*>(out + r * loop.strides[0][row_dim]) + column;
-    for (int c = lane; c < columns; c += 32) to[c] = tile[c * kPitch + r];
+    for (int c = lane; c < kTile<T> && c < columns; c += 32) to[c] = tile[c * kPitch + r];
   }
 }
 
@@ -136,6 +148,9 @@ void dispatch_item_size(DType dtype, const Body& body) {
       return body(uint64_t{});
   }
 }
+
+// Matrices narrower than this lie within few sectors of memory, whichever way they are read.
+constexpr int64_t kLeastSide = 8;
 
 template <typename T>
 void copy_transposed(const Launch& launch, const StridedLoop<2>& loop) {
@@ -181,7 +196,8 @@ void copy(const CopyArguments& args, const Execution& on) {
   }
   StridedLoop<2> loop = make_loop<2>(views);
   if (loop.rows() * loop.inner() == 0) return;
-  const bool transposed = find_transpose(&loop, static_cast<int64_t>(item_size(from)));
+  const bool transposed = find_transpose(&loop, static_cast<int64_t>(item_size(from))) &&
+                          loop.inner() >= kLeastSide && loop.shape[loop.ndim - 2] >= kLeastSide;
   dispatch_item_size(from, [&](auto zero) {
     using T = decltype(zero);
     if (transposed) return copy_transposed<T>(launch, loop);

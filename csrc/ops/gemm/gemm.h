@@ -117,12 +117,14 @@ static inline GemmPlan gemm_split(bool large, int64_t tiles, int64_t k, int64_t 
   return {large, splits < 1 ? 1 : splits, depth};
 }
 
-// Large tiles load half as much per product, so they come first wherever they give nearly every
-// multiprocessor a block, with parts of K that are long.
-static inline GemmPlan gemm_tile_plan(int64_t count, int64_t m, int64_t n, int64_t k) {
+// Large tiles load half as much per product, so they come first wherever they are `allowed` and
+// give nearly every multiprocessor a block, with parts of K that are long.
+static inline GemmPlan gemm_tile_plan(bool allowed, int64_t count, int64_t m, int64_t n,
+                                      int64_t k) {
   const int64_t tiles = count * gemm_ceil_divide(m, 128) * gemm_ceil_divide(n, 128);
   const GemmPlan large = gemm_split(true, tiles, k, 1024);
-  if (m > 64 && n > 64 && 4 * tiles * large.splits >= 3 * kGemmDeviceBlocks) return large;
+  const bool enough = 4 * tiles * large.splits >= 3 * kGemmDeviceBlocks;
+  if (allowed && enough && m > 64 && n > 64) return large;
   return gemm_split(false, count * gemm_ceil_divide(m, 64) * gemm_ceil_divide(n, 64), k, 256);
 }
 
@@ -132,16 +134,18 @@ static inline GemmPlan gemm_few_rows_plan(DType dtype, int64_t n, int64_t k) {
   return gemm_split(false, gemm_ceil_divide(n, gemm_few_rows_columns(dtype)), k, 64);
 }
 
-// Bytes of scratch memory on a device: float32 sums (splits, ..., M, N) of the parts of K.
+// Bytes of scratch memory on a device: float32 sums (splits, ..., M, N) of the parts of K. Which
+// kernel runs depends on strides and addresses too, which this is not to; it serves all of them.
 static inline int64_t gemm_device_workspace(const Gemm& g) {
   const int64_t count = gemm_count(g), m = g.c.shape[g.c.ndim - 2], n = g.c.shape[g.c.ndim - 1];
   const int64_t k = g.a.shape[g.a.ndim - 1];
-  int64_t splits = gemm_tile_plan(count, m, n, k).splits;
-  if (count == 1 && m <= kGemmFewRows) {  // the strides decide, which this is not to depend on
-    const int64_t others = gemm_few_rows_plan(g.a.dtype, n, k).splits;
-    splits = splits > others ? splits : others;
-  }
-  return splits > 1 ? 4 * splits * count * m * n : 0;
+  const bool few_rows = count == 1 && m <= kGemmFewRows;
+  const int64_t splits[] = {gemm_tile_plan(true, count, m, n, k).splits,
+                            gemm_tile_plan(false, count, m, n, k).splits,
+                            few_rows ? gemm_few_rows_plan(g.a.dtype, n, k).splits : 1};
+  int64_t most = 1;
+  for (int64_t each : splits) most = each > most ? each : most;
+  return most > 1 ? 4 * most * count * m * n : 0;
 }
 
 PYMODEL_DECLARE_KERNEL(gemm, Gemm)

@@ -1,5 +1,5 @@
 // The entry of gemm on a device: which kernels a product takes, and the second pass of a product
-// whose depth was cut into parts. The kernels that multiply are in gemm_half_cuda.cu,
+// whose depth was cut into parts. The kernels that multiply are in gemm_tensor_cuda.cu,
 // gemm_float_cuda.cu and gemm_few_rows_cuda.cu.
 #include <cstdlib>
 
@@ -123,6 +123,7 @@ static Product<T> describe(const Gemm& g) {
   p.stack = describe_stack(g);
   p.a = describe_operand<T>(g.a, rows, p.stack, p.stack.a);
   p.b = describe_operand<T>(g.b, columns, p.stack, p.stack.b);
+  p.vectors = p.a.copy == Copy::vectors && p.b.copy == Copy::vectors;
   p.epilogue = describe_epilogue<T>(g, p.stack);
   return p;
 }
@@ -136,13 +137,16 @@ static void multiply(const Gemm& g, const Execution& on) {
   const Launch launch("gemm", on, {&g.a, &g.b, &g.c});
   Product<T> p = describe<T>(g);
   const bool few_rows = few_rows_fit(p);
-  const GemmPlan plan = few_rows ? few_rows_plan(p) : gemm_tile_plan(p.count, p.m, p.n, p.k);
+  const GemmPlan plan =
+      few_rows ? few_rows_plan(p) : gemm_tile_plan(p.vectors, p.count, p.m, p.n, p.k);
   p.depth = plan.depth;
   p.partials = plan.splits > 1 ? static_cast<float*>(g.workspace) : nullptr;
   if (few_rows) {
     multiply_few_rows(launch, p);
-  } else {
-    multiply_tiles(launch, p, plan.large, g.tf32);
+  } else if (sizeof(T) == 2 || g.tf32) {
+    multiply_on_tensor_cores(launch, p, plan.large);
+  } else if constexpr (sizeof(T) == 4) {
+    multiply_on_scalar_units(launch, p, plan.large);
   }
   if (plan.splits == 1) return;
   const int64_t runs = p.count * p.m * gemm_ceil_divide(p.n, kVectorLength<T>);

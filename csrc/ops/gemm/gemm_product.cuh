@@ -49,6 +49,7 @@ struct Product {
   int64_t count;       // products in the stack
   int64_t first_item;  // of this launch
   int64_t depth;       // of K that one block sums; blockIdx.y numbers the parts
+  bool vectors;        // both operands allow copies of 16 bytes
   float* partials;     // (parts, count, M, N) sums, or null when blocks finish C themselves
   Operand<T> a;        // (M, K)
   Operand<T> b;        // (N, K)
@@ -80,7 +81,7 @@ __device__ __forceinline__ TilePosition locate_tile(const Product<T>& p) {
           static_cast<int64_t>(within / rows) * kColumns};
 }
 
-// Finishes `run` neighbours of one row of C, or leaves their sums to the second kernel.
+// Finishes neighbours of one row of C, or leaves their sums to the second kernel.
 template <int kCount, typename T>
 __device__ __forceinline__ void finish_or_save(const Product<T>& p, float (&sums)[kCount],
                                                int64_t item, int64_t row, int64_t column) {
@@ -122,11 +123,10 @@ __device__ __forceinline__ void store_fragments(
   }
 }
 
-// Writes a tile of C from its sums. The caller puts a barrier between the sums and this.
-template <int kRows, int kColumns, int kThreads, typename T>
-__device__ __forceinline__ void finish_tile(const Product<T>& p, const float* sums,
+// Runs of a tile's rows, neighbours to neighbouring threads.
+template <int kRun, int kRows, int kColumns, int kThreads, typename T>
+__device__ __forceinline__ void finish_runs(const Product<T>& p, const float* sums,
                                             const TilePosition& at) {
-  constexpr int kRun = kVectorLength<T>;
   // Not unrolled: the epilogue, with every activation, is most of a kernel's code.
 #pragma unroll 1
   for (int index = threadIdx.x; index < kRows * kColumns / kRun; index += kThreads) {
@@ -138,14 +138,25 @@ __device__ __forceinline__ void finish_tile(const Product<T>& p, const float* su
   }
 }
 
+// Writes a tile of C from its sums. The caller puts a barrier between the sums and this.
+template <int kRows, int kColumns, int kThreads, typename T>
+__device__ __forceinline__ void finish_tile(const Product<T>& p, const float* sums,
+                                            const TilePosition& at) {
+  if (p.partials == nullptr ? p.epilogue.aligned : p.n % 4 == 0) {
+    finish_runs<kVectorLength<T>, kRows, kColumns, kThreads>(p, sums, at);
+  } else {  // element by element, so that a warp's accesses still lie side by side
+    finish_runs<1, kRows, kColumns, kThreads>(p, sums, at);
+  }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Launchers, on the host
 
 // One launch (or, beyond 2^31 tiles, several) over all tiles, products and parts of K.
 template <typename T>
-void launch_tiles(const Launch& launch, void (*kernel)(const Product<T>), Product<T> p, int rows,
-                  int columns, int threads, size_t shared_bytes) {
-  const int64_t tiles = gemm_ceil_divide(p.m, rows) * gemm_ceil_divide(p.n, columns);
+void launch_tiles(const Launch& launch, void (*kernel)(const Product<T>), Product<T> p, int side,
+                  int threads, size_t shared_bytes) {
+  const int64_t tiles = gemm_ceil_divide(p.m, side) * gemm_ceil_divide(p.n, side);
   const int64_t most = 0x7fffffff / tiles;
   const unsigned parts = p.k > p.depth ? blocks_for(p.k, p.depth) : 1u;
   for (p.first_item = 0; p.first_item < p.count; p.first_item += most) {
@@ -155,10 +166,12 @@ void launch_tiles(const Launch& launch, void (*kernel)(const Product<T>), Produc
   }
 }
 
-// float16 and bfloat16 on tensor cores (gemm_half_cuda.cu), float32 on scalar units or, with
-// tf32, on tensor cores (gemm_float_cuda.cu).
+// gemm_tensor_cuda.cu; float32 as tf32. Large tiles need 16-byte copies.
 template <typename T>
-void multiply_tiles(const Launch& launch, const Product<T>& p, bool large, bool tf32);
+void multiply_on_tensor_cores(const Launch& launch, const Product<T>& p, bool large);
+
+// gemm_float_cuda.cu
+void multiply_on_scalar_units(const Launch& launch, const Product<float>& p, bool large);
 
 // Few rows (gemm_few_rows_cuda.cu), for products that few_rows_fit accepts.
 template <typename T>

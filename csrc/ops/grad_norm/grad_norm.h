@@ -21,15 +21,23 @@ struct GradTensor {
 struct GradNorm {
   TensorList list;
   const GradTensor* tensors = nullptr;  // (list.count)
-  double* partials = nullptr;           // (list_chunks(list)) scratch
-  double* norm = nullptr;               // the result
+  double* partials = nullptr;           // scratch of grad_norm_[device_]workspace() bytes
+  double* norm = nullptr;               // the result on the CPU
+  float* device_norm = nullptr;         // the result on a device, where it stays
 };
+
+// One sum a chunk on the CPU. Devices cut finer, and anew after some tensors.
+static inline int64_t grad_norm_workspace(const TensorList& list) { return 8 * list_chunks(list); }
+static inline int64_t grad_norm_device_workspace(const TensorList& list) {
+  return 8 * (4 * list_chunks(list) + list.count);
+}
 
 // g = g * scale, in place.
 struct GradScale {
   TensorList list;
   const GradTensor* tensors = nullptr;  // (list.count)
   float scale = 1.0f;
+  const float* device_scale = nullptr;  // () on the device: one more factor, or null
 };
 
 PYMODEL_DECLARE_KERNEL(grad_norm, GradNorm)

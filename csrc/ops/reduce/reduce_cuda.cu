@@ -32,7 +32,6 @@ Plan make_plan(const TensorView& x, int kept_dims, const TensorView& out, const 
                int width) {
   const TensorView kept = dims_of(x, 0, kept_dims), reduced = dims_of(x, kept_dims, x.ndim);
   Plan plan{make_loop<3>({&kept, &out, &center}), make_loop<1>({&reduced}), false, false};
-  plan.reduced.data[0] = nullptr;  // offsets from the first element of each output
   const auto item = static_cast<int64_t>(item_size(x.dtype));
   const bool dense_rows = plan.reduced.inner() > 1 && plan.reduced.inner_stride(0) == item;
   plan.columns = !dense_rows && plan.kept.inner() > 1 && plan.kept.inner_stride(0) == item;
@@ -95,6 +94,7 @@ void reduce_part(const Launch& launch, const Reducer& reducer, const Plan& plan,
   if (slots == 0) return run();  // writes what a reduction of nothing gives
   for_each_part(plan.reduced, reduced_width, [&](const StridedLoop<1>& part) {
     job.reduced = slots_of(part, reduced_width);
+    job.kept.data[0] = plan.kept.data[0] + (part.data[0] - plan.reduced.data[0]);
     job.partial = job.reduced.count < slots;
     run();
   });

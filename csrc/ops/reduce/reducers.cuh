@@ -18,7 +18,9 @@ struct Finish {
 template <typename T>
 struct FloatReducer {
   static constexpr int kWidth = kVectorLength<T>;
-  static constexpr int kAhead = 4;
+  // Slots that are read before the first is taken in: more would cost registers, and with them
+  // threads that hide the latency of memory better.
+  static constexpr int kAhead = 2;
   using Raw = T;
   using Partial = double;
   struct State {

@@ -34,12 +34,15 @@ struct SgdTensor {
   int64_t count;
   DType dtype;
   SgdFactors factors;
+  const float* lr = nullptr;  // () on the device: stands for factors.lr there; or null
 };
 
+// On devices a step whose gradients are scaled by something that is not finite is left out.
 struct Sgd {
   TensorList list;
   const SgdTensor* tensors = nullptr;  // (list.count)
   float grad_scale = 1.0f;
+  const float* device_grad_scale = nullptr;  // () on the device: one more factor, or null
 };
 
 PYMODEL_DECLARE_KERNEL(sgd, Sgd)
