@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,8 @@ def test_fault_of_a_target_is_raised_by_the_next_wait(name):
     good = loss.item()
     targets.copy_(pm.tensor([0, 7, 2, 9], device=name))
     graph.replay()
-    with pytest.raises(
-        ValueError, match=rf"cross_entropy: a target is no class.* position 1,.*{name}.*BLOCKING"
-    ):
+    message = rf"cross_entropy: a target is no class.* position 1,.*{name}.*BLOCKING"
+    with pytest.raises(ValueError, match=message):
         pm.synchronize(name)
     pm.synchronize(name)  # raised once
     targets.copy_(pm.tensor([0, 1, 2, -100], device=name))
@@ -46,9 +46,7 @@ def test_fault_of_an_index_is_raised_by_reading_a_result(name):
     graph, picked = captured(name, lambda: pm.ops.embedding(indices, table))
     indices.copy_(pm.tensor([[0, 1], [3, -1]], device=name))
     graph.replay()
-    with pytest.raises(
-        IndexError, match="embedding: an index is no row of weight, the first one at position 2"
-    ):
+    with pytest.raises(IndexError, match=r"embedding: an index is no row of weight.* position 2"):
         picked.numpy()
     assert table.tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
 
@@ -58,7 +56,8 @@ def test_fault_of_an_index_is_raised_by_reading_a_result(name):
 def test_fault_of_a_length_is_raised(name, argument):
     q = pm.tensor(np.ones((3, 4, 1, 8)), device=name)
     lengths = pm.tensor([4, 0, 4], device=name)
-    graph, out = captured(name, lambda: pm.ops.attention(q, q, q, **{argument: lengths}))
+    options: Any = {argument: lengths}
+    graph, out = captured(name, lambda: pm.ops.attention(q, q, q, **options))
     graph.replay()
     assert np.isfinite(out.numpy()).all()
     lengths.copy_(pm.tensor([4, 4, 5], device=name))
