@@ -88,7 +88,7 @@ void end_thread(Thread& thread) {
 // Unwinds the thread that has failed, so that the texts of its report are freed.
 struct Failure {};
 
-void note_failure(const std::string& problem) {
+void record_failure(const std::string& problem) {
   block.failed = true;
   block.report = failure_report(problem);
 }
@@ -125,7 +125,7 @@ void fibre_main() {
     next = &run_threads();
   } catch (const Failure&) {
   } catch (const std::exception& error) {
-    note_failure(std::string("exception: ") + error.what());
+    record_failure(std::string("exception: ") + error.what());
   }
   leave_context(*next);
 }
@@ -200,8 +200,14 @@ void yield() {
 }
 
 void fail(const std::string& problem) {
-  note_failure(problem);
+  record_failure(problem);
   throw Failure{};
+}
+
+void abandon_block(const std::string& problem) {
+  record_failure(problem);
+  leave_context(block.host);
+  __builtin_unreachable();
 }
 
 }  // namespace pymodel::simt::emulator

@@ -101,5 +101,7 @@ void yield();
 // Ends the block with a report: the kernel, the place, `problem` and the state of all warps. The
 // caller's stack is unwound, those of the other threads are abandoned: kernels own nothing.
 [[noreturn]] void fail(const std::string& problem);
+// The same from a signal handler, where nothing can be unwound.
+[[noreturn]] void abandon_block(const std::string& problem);
 
 }  // namespace pymodel::simt::emulator

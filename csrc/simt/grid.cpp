@@ -4,6 +4,7 @@
 
 #include "simt/block.h"
 #include "simt/device_memory.h"
+#include "simt/faults.h"
 #include "simt/report.h"
 #include "simt/shared_memory.h"
 
@@ -27,6 +28,7 @@ std::string run_grid(const Grid& grid) {
   block.body = grid.body;
   block.body_argument = grid.argument;
   block.scheduler.begin_grid(schedule);
+  const FaultCatcher catcher;
   for (uint64_t turn = 0; turn < count; ++turn) {
     const uint64_t index = order(turn);
     blockIdx.x = static_cast<unsigned>(index % grid.blocks.x);

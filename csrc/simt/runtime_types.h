@@ -38,6 +38,8 @@ namespace pymodel::simt {
   X(cudaErrorIllegalState, 401, "the operation cannot be performed in the present state")       \
   X(cudaErrorStreamCaptureImplicit, 906,                                                        \
     "operation would make the legacy stream depend on a capturing blocking stream")             \
+  X(cudaErrorCapturedEvent, 907,                                                                \
+    "operation not permitted on an event last recorded in a capturing stream")                  \
   X(cudaErrorUnknown, 999, "unknown error")
 
 #define PYMODEL_SIMT_ENUMERATOR(name, value, text) name = value,

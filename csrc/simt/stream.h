@@ -27,6 +27,7 @@ struct Capture {
   cudaStreamCaptureMode mode;
   std::thread::id thread;  // that began it
   bool invalidated = false;
+  bool ended = false;
   Graph graph;
 };
 
@@ -41,16 +42,22 @@ struct Event {
   std::shared_ptr<Capture> capture;  // when it was recorded inside one
 };
 
+// Whether the handle means the null stream: null, or one of CUDA's two spellings of it.
+bool is_default(cudaStream_t stream);
+bool exists(cudaStream_t stream);
+
 // The capture of `stream`, or null. The default stream never captures.
 Capture* capture_of(cudaStream_t stream);
+// Frees all streams from a capture that has ended.
+void leave_capture(const Capture& capture);
 
 // Runs `work` at once, or records it when the stream captures.
 cudaError_t submit(cudaStream_t stream, Work work);
 
-// For calls that a capture forbids, unless this thread has relaxed its mode. Breaking the rule
-// spoils the capture, as it does on a GPU.
-cudaError_t forbid_during_capture();
-// For calls that wait for one stream.
-cudaError_t forbid_capturing(cudaStream_t stream);
+// For calls that break the rules of a capture under way: they return an error and spoil it.
+cudaError_t forbid_during_capture();         // unsafe calls, unless this thread relaxed its mode
+cudaError_t forbid_default_stream();         // which waits for all blocking streams
+cudaError_t forbid_waiting();                // for the whole device
+cudaError_t forbid_capturing(cudaStream_t);  // waiting for one stream
 
 }  // namespace pymodel::simt::emulator

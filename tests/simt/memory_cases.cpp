@@ -114,6 +114,24 @@ __global__ void throwing_kernel(float* x) {
   std::vector<float> values(4);
   x[0] = values.at(threadIdx.x);
 }
+__global__ void null_kernel(float*) {
+  float* volatile unset = nullptr;
+  volatile float* nowhere = unset;
+  *nowhere = 1;
+}
+__global__ void division_kernel(float* x) {
+  volatile int zero = 0;
+  x[0] = static_cast<float>(7 / zero);
+}
+__device__ __attribute__((noinline)) int recurse(int depth, volatile int* frame) {
+  volatile int here[1024];
+  here[0] = depth + *frame;
+  return depth == 0 ? here[0] : recurse(depth - 1, here) + here[0];
+}
+__global__ void deep_kernel(float* x) {
+  volatile int start = 1;
+  x[0] = static_cast<float>(recurse(1000, &start));
+}
 
 Outcome run_wrong(void (*kernel)(float*)) {
   DeviceArray<float> x(32);
@@ -127,6 +145,9 @@ SIMT_CASE(shared_overrun) { return run_wrong(shared_overrun_kernel); }
 SIMT_CASE(shared_underrun) { return run_wrong(shared_underrun_kernel); }
 SIMT_CASE(global_overrun) { return run_wrong(global_overrun_kernel); }
 SIMT_CASE(global_overread) { return run_wrong(global_overread_kernel); }
+SIMT_CASE(null_pointer) { return run_wrong(null_kernel); }
+SIMT_CASE(division_by_zero) { return run_wrong(division_kernel); }
+SIMT_CASE(stack_overflow) { return run_wrong(deep_kernel); }
 SIMT_CASE(throwing) { return run_wrong(throwing_kernel); }
 
 }  // namespace pymodel::simt::tests

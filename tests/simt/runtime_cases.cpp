@@ -116,6 +116,8 @@ SIMT_CASE(graph_replays) {
   SIMT_EXPECT((y.host() == std::vector<int>{3, 3, 8, 3}));
   SIMT_EXPECT((x.host() == std::vector<int>{0, 0, 5, 0}));
   SIMT_TRY(cudaGraphExecDestroy(executable));
+  // The event marks a place in the capture, which is over.
+  SIMT_EXPECT(cudaStreamWaitEvent(stream, fork) == cudaErrorCapturedEvent);
   SIMT_TRY(cudaEventDestroy(fork));
   SIMT_TRY(cudaEventDestroy(join));
   SIMT_TRY(cudaStreamDestroy(other));

@@ -63,6 +63,9 @@ REPORTED = {
     "shared_overrun": "a write at byte 128 of 128 bytes of dynamic shared memory",
     "shared_underrun": "a write 4 bytes before 128 bytes of dynamic shared memory",
     "global_overrun": "a write at byte 128 of 128 bytes of global memory",
+    "null_pointer": "illegal memory access at address (nil)",
+    "division_by_zero": "integer division by zero",
+    "stack_overflow": "stack overflow: a thread has",
     "throwing": "exception: vector::_M_range_check",
 }
 
