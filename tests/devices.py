@@ -1,5 +1,7 @@
 """The devices beside the CPU that are here, for tests that are about devices."""
 
+from typing import Any
+
 import pytest
 
 from pymodel import _core
@@ -9,5 +11,5 @@ _PRESENT = [name for name, reason in _MISSING.items() if not reason]
 _REASON = "; ".join(f"{name}: {reason}" for name, reason in _MISSING.items())
 
 # Where none is here, one parameter that is skipped with the reasons.
-ACCELERATORS = _PRESENT or [pytest.param("simt", marks=pytest.mark.skip(reason=_REASON))]
+ACCELERATORS: list[Any] = _PRESENT or [pytest.param("simt", marks=pytest.mark.skip(reason=_REASON))]
 EVERYWHERE = ["cpu", *ACCELERATORS]

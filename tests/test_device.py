@@ -3,10 +3,12 @@
 import copy
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 from devices import ACCELERATORS, EVERYWHERE
+from reference import gradient_of
 
 import pymodel as pm
 from pymodel import _core, nn
@@ -84,13 +86,13 @@ def test_device_functions_of_gpus_reject_the_cpu():
 def test_device_default_is_where_tensors_go(name):
     with pm.device(name) as device:
         assert pm.get_default_device() is device
-        made = [
+        made: list[Any] = [
             pm.tensor([1.0, 2.0]),
             pm.tensor(np.ones(2)),
             pm.empty((2,)),
             pm.arange(3),
             nn.Linear(2, 3).weight,
-            nn.LayerNorm(3).bias,
+            nn.LayerNorm(3).weight,
             nn.Parameter([1.0]),
             pm.tensor([1.0], device=name),
         ]
@@ -218,14 +220,14 @@ def test_device_module_moves_with_its_gradients(name):
     layer = nn.Linear(3, 2)
     weight = layer.weight
     layer(pm.ones((1, 3))).sum().backward()
-    before = {n: (p.numpy().copy(), p.grad.numpy().copy()) for n, p in layer.named_parameters()}
+    before = {n: (p.numpy().copy(), gradient_of(p).numpy().copy()) for n, p in layer.named_parameters()}
     layer.to(name)
     assert layer.weight is weight
     for n, p in layer.named_parameters():
         assert p.device == name
-        assert p.grad.device == name
+        assert gradient_of(p).device == name
         np.testing.assert_array_equal(p.numpy(), before[n][0])
-        np.testing.assert_array_equal(p.grad.numpy(), before[n][1])
+        np.testing.assert_array_equal(gradient_of(p).numpy(), before[n][1])
     twin = nn.Linear(3, 2)
     twin.load_state_dict(layer.state_dict())
     np.testing.assert_array_equal(twin.weight.numpy(), layer.weight.numpy())

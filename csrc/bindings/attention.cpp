@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "bindings/fault.h"
@@ -36,7 +37,17 @@ void check_operands(const Array& q, const Array& k, const Array& v) {
     kCheck.fail("the heads of q must be a multiple of those of k and v, got " +
                 std::to_string(heads) + " and " + std::to_string(kv_heads));
   }
-  if (k.size(1) > (int64_t{1} << 30)) kCheck.fail("k must have at most 2^30 positions");
+  for (auto [name, array] : {std::pair{"q", &q}, std::pair{"k", &k}}) {
+    if (array->size(1) > kAttentionLongest) {
+      kCheck.fail(std::string(name) + " must have at most 2^30 positions");
+    }
+  }
+  const int64_t widest = std::max(q.size(3), v.size(3));
+  if (!q.device().is_cpu() && widest > kAttentionDeviceHeadDim) {
+    kCheck.fail("head_dim may be at most " + std::to_string(kAttentionDeviceHeadDim) +
+                " on device '" + device_name(q.device()) + "', got " + std::to_string(widest) +
+                "; the CPU takes any");
+  }
 }
 
 void check_lengths(const char* name, const Array& lengths, int64_t batch, int64_t longest,
@@ -118,18 +129,23 @@ AttentionCall make_call(const Array& q, const Array& k, const Array& v, const Ar
   inputs.query_lengths = view_or_null(query_lengths);
   inputs.key_lengths = view_or_null(key_lengths);
   inputs.scale = scale;
-  // A window wider than both sequences is none; this also keeps the kernel's sums from overflowing.
-  const int64_t widest = q.size(1) + k.size(1);
-  inputs.window_left = window_left > widest ? -1 : window_left;
-  inputs.window_right = window_right > widest ? -1 : window_right;
+  // A window as wide as the sequences is none; this also keeps the kernels' sums from overflowing.
+  const int64_t widest = std::max(q.size(1), k.size(1));
+  inputs.window_left = window_left >= widest ? -1 : window_left;
+  inputs.window_right = window_right >= widest ? -1 : window_right;
   inputs.dropout = dropout_of(dropout_p, seed, offset);
   return call;
 }
 
-// Bytes for `floats` of every thread that may run and for those that they share.
-int64_t workspace_bytes(int64_t floats, int64_t shared) {
-  return 4 *
-         (attention_round_up(shared, 16) + omp_get_max_threads() * attention_round_up(floats, 16));
+// On the CPU, memory for `floats` of every thread that may run and for those that they share; on
+// other devices for `device_bytes`.
+Workspace make_workspace(const AttentionCall& call, int64_t floats, int64_t shared,
+                         int64_t device_bytes) {
+  const Device device = call.q.device();
+  const int64_t threads = device.is_cpu() ? omp_get_max_threads() : 0;
+  const int64_t bytes =
+      4 * (attention_round_up(shared, 16) + threads * attention_round_up(floats, 16));
+  return Workspace(device.is_cpu() ? bytes : device_bytes, current_execution(device));
 }
 
 void check_gradient(const AttentionCall& call, const Array& out, const Array& dout) {
@@ -150,8 +166,7 @@ void forward(const AttentionCall& call, const Array& out, const Array& lse) {
   static_cast<AttentionInputs&>(args) = call.inputs;
   args.out = out.view();
   args.lse = lse.view();
-  const Workspace workspace(workspace_bytes(attention_forward_floats(args), 0),
-                            current_execution(call.q.device()));
+  const Workspace workspace = make_workspace(call, attention_forward_floats(args), 0, 0);
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_forward, call.q.device(), args);
 }
@@ -167,9 +182,9 @@ void backward(const AttentionCall& call, const Array& out, const Array& dout, co
   args.dq = view_or_null(dq);
   args.dk = view_or_null(dk);
   args.dv = view_or_null(dv);
-  const Workspace workspace(
-      workspace_bytes(attention_backward_floats(args), attention_shared_floats(args)),
-      current_execution(call.q.device()));
+  const Workspace workspace =
+      make_workspace(call, attention_backward_floats(args), attention_shared_floats(args),
+                     attention_backward_device_workspace(args));
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_backward, call.q.device(), args);
 }
@@ -183,8 +198,8 @@ void bias_gradient(const AttentionCall& call, const Array& out, const Array& dou
   args.dout = dout.view();
   args.lse = lse.view();
   args.dbias = dbias.view();
-  const Workspace workspace(workspace_bytes(attention_bias_gradient_floats(args), 0),
-                            current_execution(call.q.device()));
+  const Workspace workspace = make_workspace(call, attention_bias_gradient_floats(args), 0,
+                                             attention_backward_device_workspace(args));
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_bias_gradient, call.q.device(), args);
 }

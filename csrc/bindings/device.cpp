@@ -118,8 +118,11 @@ class Event {
   void record() const { backend_for(device_).record(event_, current_execution(device_)); }
   void wait() const { backend_for(device_).wait(current_execution(device_), event_); }
   void synchronize() const {
-    py::gil_scoped_release released;
-    backend_for(device_).synchronize_event(event_);
+    {
+      py::gil_scoped_release released;
+      backend_for(device_).synchronize_event(event_);
+    }
+    raise_faults(device_);
   }
   double elapsed_ms(const Event& end) const {
     return backend_for(device_).elapsed_ms(event_, end.event_);

@@ -1,5 +1,7 @@
 #include "bindings/transfer.h"
 
+#include <cstring>
+
 #include "bindings/elementwise.h"
 #include "core/fault.h"
 
@@ -19,6 +21,24 @@ Array dense(const Array& source, DType dtype) {
 // The device whose stream carries the copy: the one that is not the host, the target's of two.
 Device carrier(const Array& source, const Array& out) {
   return out.device().is_cpu() ? source.device() : out.device();
+}
+
+// Ordinary host memory up to this size is sent through pinned memory of our own: the runtime would
+// let the host wait for the stream before it takes in the last bytes.
+constexpr size_t kStagedBytes = size_t{8} << 20;
+
+void copy_staged(Backend& backend, void* target, const void* source, size_t bytes,
+                 const Execution& on) {
+  void* const staging = backend.allocate_pinned(bytes);
+  std::memcpy(staging, source, bytes);
+  try {
+    backend.copy(target, staging, bytes, on);
+    backend.hold_pinned(staging, on);
+  } catch (...) {
+    backend.release_pinned(staging, bytes);
+    throw;
+  }
+  backend.release_pinned(staging, bytes);  // handed out again once the copy is done
 }
 
 // Both arrays are contiguous, of one shape and one dtype.
@@ -43,7 +63,11 @@ void copy_bytes(const Array& source, const Array& out, bool non_blocking) {
   const size_t bytes = static_cast<size_t>(out.numel()) * item_size(out.dtype());
   {
     py::gil_scoped_release released;  // to or from pageable memory the host takes part
-    backend.copy(out.view().data, source.view().data, bytes, on);
+    if (source.device().is_cpu() && !pinned && bytes <= kStagedBytes) {
+      copy_staged(backend, out.view().data, source.view().data, bytes, on);
+    } else {
+      backend.copy(out.view().data, source.view().data, bytes, on);
+    }
   }
   if (both) {
     order(on, current_execution(source.device()));  // its memory may be released after the copy

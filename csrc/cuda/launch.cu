@@ -7,9 +7,16 @@
 namespace pymodel::PYMODEL_BACKEND {
 
 [[noreturn]] static void throw_error(cudaError_t status, const std::string& text) {
-  const std::string message =
+  std::string message =
       text + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")";
   if (status == cudaErrorMemoryAllocation) throw OutOfMemory(message);
+  // Errors inside a kernel stay with the process: the next call, whatever it is, fails as well.
+  size_t free = 0, total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) {
+    cudaGetLastError();
+    message += "; this process can use the GPU no more: start it anew, with PYMODEL_CUDA_BLOCKING=1 "
+               "in the environment if the call that failed is not the one to blame";
+  }
   throw DeviceError(message);
 }
 

@@ -161,6 +161,16 @@ __device__ __forceinline__ uint32_t to_tf32(float x) {
 }
 
 // ---------------------------------------------------------------------------------------------
+// Arithmetic
+
+// 2^x to a relative 2^-22, denormal results becoming 0 ("ex2.approx.ftz").
+__device__ __forceinline__ float exp2_approximate(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+// ---------------------------------------------------------------------------------------------
 // Barriers
 
 // Named barriers 1 to 15 for `threads` threads of the block, whole warps ("bar"). 0 is that of

@@ -139,6 +139,8 @@ def attention_dropout_mask(
 ) -> Tensor:
     """Which weights `attention` keeps under a seed and an offset, to check it against other code.
 
+    The mask is drawn on the default device; all draw the same.
+
     Args:
         batch, heads, queries, keys: the extents of the scores.
         dropout_p: probability of dropping.

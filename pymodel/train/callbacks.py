@@ -13,7 +13,8 @@ class TrainerCallback:
     """Base of callbacks: override what you need, under Hugging Face's names.
 
     Every hook gets the arguments, the state, the control (set its flags to ask for something) and by keyword
-    the `model`, `optimizer`, `lr_scheduler` and `processing_class` of the run; `on_step_end` also `loss`,
+    the `model`, `optimizer`, `lr_scheduler` and `processing_class` of the run; `on_step_end` also `loss`
+    (on a GPU of the step before, unless this one is logged: nobody waits for the newest),
     `on_log` also `logs`, `on_evaluate` also `metrics`, `on_save` also `checkpoint` (its folder).
     """
 

@@ -76,18 +76,21 @@ def evaluate_batches(
     """
     started = time.perf_counter()
     result = Evaluation()
+    losses = []  # read at the end, so that a device is not waited for after each batch
     was_training = model.training
     model.eval()
     try:
         with no_grad():
             for batch in batches:
                 if count := count_targets(batch):
-                    result.nats += count * float(loss_of(model, batch).item())
-                    result.tokens += count
+                    losses.append((count, loss_of(model, batch)))
                 if after_batch():
                     return None
     finally:
         model.train(was_training)
+    for count, loss in losses:
+        result.nats += count * float(loss.item())
+        result.tokens += count
     if result.tokens == 0:
         raise DataError("eval_dataset: expected target tokens, got none; give it more text")
     result.seconds = time.perf_counter() - started

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from pymodel.nn import Module
 from pymodel.optim import AdamW, Optimizer, clip_coefficient, grad_norm
 from pymodel.train.arguments import TrainingArguments
+
+
+class Outcome(NamedTuple):
+    """What came of an optimizer step: its loss, and the gradient norm or None when it was left out."""
+
+    loss: float
+    norm: float | None
+
+
+def weighted_sum(losses: Sequence[float], weights: Sequence[float]) -> float:
+    """The loss of a step from those of its batches; nan where there is no batch with a target."""
+    return sum((w * loss for loss, w in zip(losses, weights, strict=True)), 0.0) if losses else math.nan
 
 
 def create_optimizer(model: Module, args: TrainingArguments) -> AdamW:
@@ -26,6 +40,8 @@ def create_optimizer(model: Module, args: TrainingArguments) -> AdamW:
         lr=args.learning_rate,
         betas=(args.adam_beta1, args.adam_beta2),
         eps=args.adam_epsilon,
+        # On a device the host does not know at once whether a step was left out.
+        capturable=any(p.device != "cpu" for p in parameters),
     )
 
 

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from pymodel import random
-from pymodel.errors import ConfigError, TrainingError
+from pymodel.errors import ConfigError
 from pymodel.nn import Module
 from pymodel.optim import Optimizer, get_scheduler
 from pymodel.tensor import Tensor, full
 from pymodel.train.arguments import TrainingArguments
 from pymodel.train.callbacks import CallbackList, TrainerCallback
 from pymodel.train.checkpoint import choose_checkpoint, keep_newest, remove_leftovers
+from pymodel.train.deferred import DeferredStep
 from pymodel.train.evaluation import count_targets, evaluate_batches
 from pymodel.train.feed import TrainingFeed, evaluation_batches
 from pymodel.train.interrupts import StopRequests, TrainingInterrupted
+from pymodel.train.ledger import StepLedger
 from pymodel.train.metrics_file import MetricsFile
-from pymodel.train.optimization import create_optimizer, guarded_step
+from pymodel.train.optimization import Outcome, create_optimizer, guarded_step, weighted_sum
 from pymodel.train.progress import ProgressCallback
 from pymodel.train.snapshot import RunParts, clear_folder, load_snapshot, save_model, save_snapshot
 from pymodel.train.state import TrainerControl, TrainerState
@@ -61,6 +63,7 @@ class Trainer:
         processing_class: the tokenizer; saved with the model (it needs `save_pretrained`).
         callbacks: `TrainerCallback`s, called after the built-in ones.
         optimizers: an optimizer and a scheduler to use instead of AdamW and `args.lr_scheduler_type`.
+        device: where to train; the model is moved there. Without it the model stays where it is.
         eval_text_bytes: UTF-8 bytes of the text behind `eval_dataset`: evaluation then gives bits per byte.
     """
 
@@ -74,11 +77,12 @@ class Trainer:
         callbacks: Sequence[TrainerCallback] = (),
         optimizers: tuple[Optimizer | None, Any] = (None, None),
         eval_text_bytes: int | None = None,
+        device: str | None = None,
     ) -> None:
         self.args = args or TrainingArguments()
         if self.args.eval_strategy != "no" and eval_dataset is None:
             raise ConfigError("eval_strategy: expected an eval_dataset to go with it, got none")
-        self.model = model.to("bfloat16") if self.args.bf16 else model
+        self.model = model.to(dtype="bfloat16" if self.args.bf16 else None, device=device)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.processing_class = processing_class
         self._given_optimizers = optimizers
@@ -92,7 +96,7 @@ class Trainer:
             built_in.append(ProgressCallback())
         self.callbacks = CallbackList([*built_in, *callbacks])
         self._stop = StopRequests()
-        self._latest: dict[str, float] = {}  # of the newest step, for the log
+        self._ledger = StepLedger(self.state, self.args.max_skipped_steps)
         self._window_seconds, self._window_tokens = 0.0, 0
 
     # -- training -------------------------------------------------------------------------------
@@ -163,16 +167,19 @@ class Trainer:
         state, control = self.state, self.control
         saved_step = state.global_step
         self._window_seconds, self._window_tokens = 0.0, 0
+        self._ledger = StepLedger(state, self.args.max_skipped_steps)
         while state.global_step < state.max_steps and not control.should_training_stop:
             batches = feed.take(self.args.gradient_accumulation_steps)
             if not batches:
                 break
             self._call("on_step_begin")
-            loss = self._step(batches)
+            self._step(batches)
             state.global_step += 1
             state.epoch = feed.batches_taken / (feed.batches_per_epoch or math.inf)
             self._plan()
-            self._call("on_step_end", loss=loss)
+            if control.should_log or control.should_evaluate or control.should_save:
+                self._ledger.settle()
+            self._call("on_step_end", loss=self._ledger.last_loss)
             self._log_and_evaluate()
             if control.should_save or (self._stop.received and self.args.save_strategy != "no"):
                 self._save_checkpoint(feed)
@@ -185,48 +192,35 @@ class Trainer:
         if self.args.save_strategy != "no" and saved_step < state.global_step:
             self._save_checkpoint(feed)
 
-    def _step(self, batches: Sequence[Mapping[str, Any]]) -> float:
-        """Forward, backward and update for the batches of one optimizer step; returns its loss."""
+    def _step(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Forward, backward and update for the batches of one optimizer step."""
         started = time.perf_counter()
         counts = [self.count_targets(batch) for batch in batches]
         total = sum(counts)
-        loss = 0.0 if total else math.nan
-        for batch, count in zip(batches, counts, strict=True):
-            if count:
-                loss += self._forward_backward(batch, count / total)
+        counted = [(batch, count / total) for batch, count in zip(batches, counts, strict=True) if count]
+        weights = [weight for _, weight in counted]
+        losses = [self._forward_backward(batch, weight) for batch, weight in counted]
         learning_rate = self.optimizer.param_groups[0]["lr"]
-        norm = guarded_step(self.optimizer, loss, self.args.max_grad_norm)
+        outcome = self._update(losses, weights)
+        self._ledger.enter(self.state.global_step + 1, learning_rate, outcome)
         self.lr_scheduler.step()
-        state = self.state
-        if norm is None:
-            self._count_skipped(loss)
-        else:
-            state.skipped_in_a_row = 0
-            state.loss_sum += loss
-            state.window_loss_sum += loss
-            state.window_steps += 1
-            self._latest = {"grad_norm": norm, "learning_rate": learning_rate}
-        state.num_input_tokens_seen += total
+        self.state.num_input_tokens_seen += total
         self._window_tokens += total
         self._window_seconds += time.perf_counter() - started
-        return loss
 
-    def _forward_backward(self, batch: Mapping[str, Any], weight: float) -> float:
-        """Adds `weight` times the gradients of a batch; returns `weight` times its loss."""
+    def _forward_backward(self, batch: Mapping[str, Any], weight: float) -> Tensor:
+        """Adds `weight` times the gradients of a batch; returns its loss."""
         loss = self.compute_loss(self.model, batch)
         loss.backward(full(loss.shape, weight, loss.dtype, loss.device))
-        return weight * float(loss.item())
+        return loss.detach()
 
-    def _count_skipped(self, loss: float) -> None:
-        state = self.state
-        state.skipped_steps += 1
-        state.skipped_in_a_row += 1
-        if state.skipped_in_a_row >= self.args.max_skipped_steps:
-            what = "gradient is not finite" if math.isfinite(loss) else f"loss is {loss}"
-            raise TrainingError(
-                f"step {state.global_step + 1}: the {what}, in {state.skipped_in_a_row} steps in a row; "
-                "lower learning_rate, raise warmup_steps, or check that the labels are not all -100"
-            )
+    def _update(self, losses: Sequence[Tensor], weights: Sequence[float]) -> Outcome | DeferredStep:
+        """The optimizer's step; on a device its outcome is read later."""
+        limit = self.args.max_grad_norm
+        if losses and losses[0].device != "cpu":
+            return DeferredStep(self.optimizer, losses, weights, limit)
+        loss = weighted_sum([float(loss.item()) for loss in losses], weights)
+        return Outcome(loss, guarded_step(self.optimizer, loss, limit))
 
     def _plan(self) -> None:
         """Decides what follows this step; callbacks may change their mind about it."""
@@ -246,10 +240,11 @@ class Trainer:
             self._evaluate(self.eval_dataset, "eval")
 
     def _log_window(self) -> None:
+        self._ledger.settle()
         state = self.state
         logs: dict[str, Any] = {}
         if state.window_steps:
-            logs = {"loss": state.window_loss_sum / state.window_steps, **self._latest}
+            logs = {"loss": state.window_loss_sum / state.window_steps, **self._ledger.latest}
         if state.skipped_steps:
             logs["skipped_steps"] = state.skipped_steps
         logs["num_input_tokens_seen"] = state.num_input_tokens_seen
@@ -259,11 +254,13 @@ class Trainer:
         self.log(logs)
 
     def _save_checkpoint(self, feed: TrainingFeed) -> None:
+        self._ledger.settle()
         folder = save_snapshot(self._parts(feed), self.state, self.args)
         keep_newest(self.args.output_dir, self.args.save_total_limit)
         self._call("on_save", checkpoint=folder)
 
     def _output(self, seconds: float, tokens_before: int) -> TrainOutput:
+        self._ledger.settle()
         state = self.state
         counted = state.global_step - state.skipped_steps
         loss = state.loss_sum / counted if counted else math.nan

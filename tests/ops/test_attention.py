@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import assert_as_good_as_torch, check_op, to_torch
+from attention_reference import DTYPES, check, draw, draw_qkv, reference
+from memory import transposed
+from reference import assert_as_good_as_torch, check_op, gradient_of, to_torch
 
 import pymodel as pm
 from pymodel import _core, ops
@@ -15,78 +17,6 @@ from pymodel import _core, ops
 # Options travel as dictionaries here and gradients are known to exist: nothing for a type checker.
 attention: Any = ops.attention
 tensor: Any = pm.tensor
-from_numpy: Any = pm.from_numpy
-
-DTYPES = ["float32", "bfloat16", "float16"]
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).standard_normal(shape)
-
-
-def draw_qkv(batch: int, sq: int, sk: int, heads: int, kv_heads: int, d: int, dv: int) -> list[np.ndarray]:
-    shapes = (batch, sq, heads, d), (batch, sk, kv_heads, d), (batch, sk, kv_heads, dv)
-    return [draw(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-
-
-def visible(
-    batch: int, sq: int, sk: int, causal: bool, key_lengths: Any, query_lengths: Any, window: Any
-) -> torch.Tensor:
-    """Which keys each query sees, (batch, 1, Sq, Sk), straight from the definition."""
-    lk = torch.tensor([sk] * batch if key_lengths is None else key_lengths)[:, None, None]
-    lq = torch.tensor([sq] * batch if query_lengths is None else query_lengths)[:, None, None]
-    i, j = torch.arange(sq)[:, None], torch.arange(sk)
-    position = i + lk - lq
-    seen = (j < lk) & (i < lq)
-    if causal:
-        seen = seen & (j <= position)
-    if window is not None:
-        left, right = (window - 1, window - 1) if isinstance(window, int) else window
-        seen = seen & ((j >= position - left) if left >= 0 else seen)
-        seen = seen & ((j <= position + right) if right >= 0 else seen)
-    return seen[:, None]
-
-
-def reference(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    *,
-    causal: bool = False,
-    scale: float | None = None,
-    key_lengths: Any = None,
-    query_lengths: Any = None,
-    window: Any = None,
-    keep: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The formula with its whole matrix of scores; `keep` is what dropout multiplies by."""
-    group = q.shape[2] // k.shape[2]
-    k, v = (x.repeat_interleave(group, dim=2) for x in (k, v))
-    scores = torch.einsum("bihd,bjhd->bhij", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if bias is not None:
-        scores = scores + bias.to(scores.dtype)
-    seen = visible(q.shape[0], q.shape[1], k.shape[1], causal, key_lengths, query_lengths, window)
-    scores = scores.masked_fill(~seen, -torch.inf)
-    blind = (scores == -torch.inf).all(-1, keepdim=True)
-    if keep is None and q.dtype != torch.float64:
-        # The yardstick is torch's own fused kernel where it has one.
-        mask = scores.new_zeros(()) if bias is None else bias.to(scores.dtype)
-        mask = mask.masked_fill(~seen, -torch.inf).masked_fill(blind, 0).expand(scores.shape)
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-        return out.masked_fill(blind, 0).transpose(1, 2)
-    weights = scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
-    if keep is not None:
-        weights = weights * keep.to(weights.dtype)
-    return torch.einsum("bhij,bjhd->bihd", weights, v)
-
-
-def check(inputs: list[np.ndarray], dtype: str = "float32", **options: Any) -> None:
-    def ours(q, k, v, bias=None):
-        return attention(q, k, v, bias=bias, **options)
-
-    check_op(ours, lambda *x: reference(*x, **options), inputs, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -104,8 +34,10 @@ def check(inputs: list[np.ndarray], dtype: str = "float32", **options: Any) -> N
 )
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_matches_torch(
-    sq: int, sk: int, heads: int, kv_heads: int, d: int, dv: int, causal: bool, dtype: str
+    sq: int, sk: int, heads: int, kv_heads: int, d: int, dv: int, causal: bool, dtype: str, device: str
 ) -> None:
+    if device != "cpu":
+        dv = min(dv, 256)  # the widest that device kernels take
     check(draw_qkv(2, sq, sk, heads, kv_heads, d, dv), dtype, causal=causal)
 
 
@@ -175,10 +107,11 @@ def test_attention_rows_that_see_nothing(dtype: str) -> None:
 
 
 def test_attention_log_sum_exp() -> None:
-    q, k, v = (tensor(x, dtype="float32")._array for x in draw_qkv(1, 7, 5, 2, 2, 8, 8))
-    out, lse = _core.empty([1, 7, 2, 8], "float32", "cpu"), _core.empty([1, 2, 7], "float32", "cpu")
-    call = _core.AttentionCall(q, k, v, None, None, None, 0.5, -1, 0, 0.0, 0, 0)
-    _core.attention_forward(call, out, lse)
+    q, k, v = (tensor(x, dtype="float32") for x in draw_qkv(1, 7, 5, 2, 2, 8, 8))
+    out, lse = pm.empty((1, 7, 2, 8)), pm.empty((1, 2, 7))
+    options: Any = (None, None, None, 0.5, -1, 0, 0.0, 0, 0)
+    call = _core.AttentionCall(q._array, k._array, v._array, *options)
+    _core.attention_forward(call, out._array, lse._array)
     scores = np.einsum("bihd,bjhd->bhij", q.numpy(), k.numpy()) * 0.5
     seen = np.arange(5) <= np.arange(7)[:, None] - 2
     with np.errstate(divide="ignore"):
@@ -245,19 +178,19 @@ def test_attention_dropout_statistics_and_extremes() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_attention_reads_packed_projections_in_place(dtype: str) -> None:
-    packed = tensor(draw(2, 70, 3, 4, 16), dtype=dtype).numpy()
-    views = [from_numpy(packed[:, :, i]).requires_grad_() for i in range(3)]
-    copies = [from_numpy(packed[:, :, i].copy()).requires_grad_() for i in range(3)]
-    whole = from_numpy(packed).requires_grad_()
+    whole = tensor(draw(2, 70, 3, 4, 16), dtype=dtype, requires_grad=True)
+    views = [pm.Tensor(whole._array.select(2, i)).requires_grad_() for i in range(3)]
+    copies = [tensor(x.detach().numpy().copy(), requires_grad=True) for x in views]
     incoming = tensor(draw(2, 70, 4, 16, seed=1), dtype=dtype)
     outs = [attention(*views, causal=True), attention(*copies, causal=True)]
     outs.append(ops.attention_qkvpacked(whole, causal=True))
     for out in outs:
         out.backward(incoming)
         np.testing.assert_array_equal(out.numpy(), outs[0].numpy())
+    gradient: Any = gradient_of(whole)
     for i, (view, copy) in enumerate(zip(views, copies, strict=True)):
-        np.testing.assert_array_equal(view.grad.numpy(), copy.grad.numpy())
-        np.testing.assert_array_equal(whole.grad.numpy()[:, :, i], copy.grad.numpy())
+        np.testing.assert_array_equal(gradient_of(view).numpy(), copy.grad.numpy())
+        np.testing.assert_array_equal(gradient.numpy()[:, :, i], copy.grad.numpy())
 
 
 def test_attention_qkvpacked_with_every_option() -> None:
@@ -274,11 +207,9 @@ def test_attention_qkvpacked_with_every_option() -> None:
 
 
 def test_attention_copies_a_head_dim_that_is_not_dense() -> None:
-    arrays = [
-        np.ascontiguousarray(x.astype(np.float32).swapaxes(1, 3)) for x in draw_qkv(1, 9, 12, 2, 2, 8, 8)
-    ]
-    views = [from_numpy(x.swapaxes(1, 3)) for x in arrays]
-    copies = [from_numpy(x.swapaxes(1, 3).copy()) for x in arrays]
+    values = draw_qkv(1, 9, 12, 2, 2, 8, 8)
+    views = [transposed(x, dtype="float32") for x in values]
+    copies = [tensor(x, dtype="float32") for x in values]
     np.testing.assert_array_equal(attention(*views).numpy(), attention(*copies).numpy())
 
 
@@ -318,6 +249,7 @@ def test_attention_of_nothing(batch: int, sq: int, sk: int, heads: int) -> None:
 # -- promises -----------------------------------------------------------------------------------
 
 
+@pytest.mark.host_only("threads of the CPU")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_attention_bits_do_not_depend_on_threads(dtype: str) -> None:
     # Several chunks of queries, blocks of keys and splits of the backward pass.
@@ -355,14 +287,14 @@ def test_attention_long_sequences_over_several_blocks() -> None:
         assert_as_good_as_torch(ours, same, exact, "float32", name)
 
 
-def test_attention_never_holds_the_matrix_of_scores() -> None:
+def test_attention_never_holds_the_matrix_of_scores(device: str) -> None:
     length = 3000
     tensors = [tensor(draw(1, length, 1, 8), dtype="float32", requires_grad=True) for _ in range(3)]
-    pm.reset_peak_memory()
-    before = pm.memory_stats()["in_use"]
+    pm.reset_peak_memory(device)
+    before = pm.memory_stats(device)["in_use"]
     out = attention(*tensors, window=50)
     out.backward(pm.ones(out.shape))
-    assert pm.memory_stats()["peak_in_use"] - before < length * length * 4 / 4
+    assert pm.memory_stats(device)["peak_in_use"] - before < length * length * 4 / 4
 
 
 # -- errors -------------------------------------------------------------------------------------

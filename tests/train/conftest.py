@@ -15,7 +15,10 @@ __all__ = ["make_trainer", "one_thread"]
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     """Builds a trainer over the tiny model; keywords go to `TrainingArguments` or to the trainer."""
-    own = ("train_dataset", "eval_dataset", "callbacks", "optimizers", "processing_class", "eval_text_bytes")
+    own = (
+        *("train_dataset", "eval_dataset", "callbacks", "optimizers", "processing_class"),
+        *("eval_text_bytes", "device"),
+    )
 
     def make(model: Any = None, **options: Any) -> Trainer:
         parts = {name: options.pop(name) for name in own if name in options}

@@ -25,9 +25,13 @@
 
 namespace pymodel {
 
+// Positions of a sequence at most, so that 32 bits hold sums of two of them.
+constexpr int64_t kAttentionLongest = int64_t{1} << 30;
+
 // Dropout keeps element (batch, head, i, j) when the Philox word of this index is below the
 // threshold. Rows start at a multiple of four, so that four neighbours always share a Philox block.
-static inline uint64_t attention_dropout_index(uint64_t row, uint64_t key, uint64_t keys) {
+static inline PYMODEL_HOST_DEVICE uint64_t attention_dropout_index(uint64_t row, uint64_t key,
+                                                                   uint64_t keys) {
   return row * ((keys + 3) / 4 * 4) + key;  // row = (batch * heads + head) * Sq + i
 }
 
@@ -143,6 +147,21 @@ static inline int64_t attention_shared_floats(const AttentionInputs& args) {
   if (attention_key_blocks(args) <= 1) return 0;
   const int64_t rows = args.q.shape[0] * args.q.shape[1] * args.q.shape[2];
   return attention_splits(args) * rows * attention_padded(args.q.shape[3]);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Devices
+
+// The largest head dimension that device kernels take; the CPU's take any.
+constexpr int64_t kAttentionDeviceHeadDim = 256;
+
+static inline int64_t attention_statistics_rows(const AttentionInputs& args) {
+  return args.q.shape[0] * args.q.shape[1] * args.q.shape[2];
+}
+
+// Bytes of scratch memory for both backward kernels: -lse and D of each query. Forward needs none.
+static inline int64_t attention_backward_device_workspace(const AttentionInputs& args) {
+  return 2 * attention_statistics_rows(args) * static_cast<int64_t>(sizeof(float));
 }
 
 PYMODEL_DECLARE_KERNEL(attention_forward, AttentionForward)

@@ -71,6 +71,11 @@ inline uint32_t to_tf32(float x) {
 }
 
 // ---------------------------------------------------------------------------------------------
+// Arithmetic
+
+inline float exp2_approximate(float x) { return exp2f(x); }
+
+// ---------------------------------------------------------------------------------------------
 // Barriers
 
 inline void named_barrier_sync(int id, int threads) { emulator::barrier_sync(id, threads); }
