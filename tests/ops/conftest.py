@@ -7,9 +7,12 @@ import pytest
 import pymodel as pm
 from pymodel import _core
 
+# The emulator wherever it was built in; a GPU only when it is named.
+DEFAULT_DEVICES = ["cpu", "simt"] if not _core.why_unavailable("simt") else ["cpu"]
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    devices = metafunc.config.getoption("--device") or ["cpu"]
+    devices = metafunc.config.getoption("--device") or DEFAULT_DEVICES
     if metafunc.definition.get_closest_marker("host_only"):
         devices = [name for name in devices if name == "cpu"] or [skipped("runs on the CPU alone")]
     metafunc.parametrize("device", [checked(name) for name in devices], indirect=True)
