@@ -14,8 +14,9 @@ namespace pymodel::PYMODEL_BACKEND {
   size_t free = 0, total = 0;
   if (cudaMemGetInfo(&free, &total) != cudaSuccess) {
     cudaGetLastError();
-    message += "; this process can use the GPU no more: start it anew, with PYMODEL_CUDA_BLOCKING=1 "
-               "in the environment if the call that failed is not the one to blame";
+    message +=
+        "; this process can use the GPU no more: start it anew, with PYMODEL_CUDA_BLOCKING=1 "
+        "in the environment if the call that failed is not the one to blame";
   }
   throw DeviceError(message);
 }

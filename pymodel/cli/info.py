@@ -14,7 +14,6 @@ from rich.table import Table
 import pymodel
 from pymodel import _core
 from pymodel.cli.options import parse
-from pymodel.errors import DeviceError
 
 DESCRIPTION = """Show what this installation runs on: instruction set, threads, devices, versions, build.
 
@@ -64,10 +63,14 @@ def rows() -> list[tuple[str, str]]:
 
 
 def _gpu() -> str:
-    try:
-        return str(pymodel.device("cuda"))
-    except DeviceError as reason:
-        return f"none: {reason}"
+    cuda = pymodel.cuda
+    if not cuda.is_available():
+        return f"none: {cuda.why_unavailable()}"
+    names = [f"cuda:{index}" for index in range(cuda.device_count())]
+    return "; ".join(
+        f"{name} {cuda.get_device_name(name)}, {cuda.mem_get_info(name)[1] / (1 << 30):.0f} GiB"
+        for name in names
+    )
 
 
 def _processor() -> str:

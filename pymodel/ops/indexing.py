@@ -208,7 +208,8 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     Args:
         x: any tensor.
         key: integers, slices with positive steps, None and Ellipsis give a view; integer arrays (lists,
-            NumPy arrays, tensors) and boolean masks, side by side, give a copy with the rows chosen.
+            NumPy arrays, tensors) and boolean masks, side by side, give a copy with the rows chosen. They
+            are checked on the host, which waits for those that lie on another device.
 
     Raises: IndexError for an index out of range, too many indices, or a mask that does not fit;
     ValueError for a negative step; TypeError for anything else.

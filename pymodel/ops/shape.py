@@ -12,6 +12,7 @@ from typing import Any
 
 from pymodel import _core
 from pymodel.autograd import record, wants_grad
+from pymodel.errors import DeviceError
 from pymodel.ops.arrays import copy_of
 from pymodel.tensor import Tensor
 
@@ -277,7 +278,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         tensors: at least one, all of one dtype, on one device, and of one shape but for `dim`.
         dim: the dimension along which they are joined.
 
-    Raises: ValueError for an empty list or shapes that do not fit, TypeError for mixed dtypes.
+    Raises: ValueError for an empty list or shapes that do not fit, TypeError for mixed dtypes, DeviceError
+    for tensors on several devices.
     """
     if len(tensors) == 0:
         raise ValueError("cat: at least one tensor is expected, got an empty list")
@@ -294,6 +296,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             raise TypeError(
                 f"cat: all tensors must be {first.dtype} as tensor 0 is, got {x.dtype} for tensor {index}; "
                 f'convert it with .to("{first.dtype}")'
+            )
+        if x.device != first.device:
+            raise DeviceError(
+                f"cat: all tensors must be on one device, got {first.device} and {x.device}; "
+                "move them with .to(device)"
             )
     lengths = [x.shape[dim] for x in tensors]
     shape = [*first.shape[:dim], sum(lengths), *first.shape[dim + 1 :]]

@@ -85,9 +85,8 @@ static __global__ void exclusive_sum_kernel(int64_t* numbers, int64_t count) {
     __syncthreads();
     const bool exists = lane < static_cast<int>(blockDim.x) / kWarp;
     const int64_t total = exists ? warp_totals[lane] : 0;
-    if (i < count) numbers[i] = carry + sum - own;
-    const int64_t before = warp_sum(lane < warp ? total : 0);
-    if (i < count) numbers[i] += before;
+    const int64_t before = carry + warp_sum(lane < warp ? total : 0);
+    if (i < count) numbers[i] = before + sum - own;
     carry += warp_sum(total);
   }
 }
