@@ -40,7 +40,7 @@ sanitize: $(VENV)/installed-test  ## run the CUDA kernels on the emulator under 
 	$(BIN)/cmake --build build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  PYTHONPATH=build/sanitize/package $(BIN)/python -m pytest -n 2 -p no:benchmark --device simt tests/ops $(ARGS)
+	  PYTHONPATH=build/sanitize/package $(BIN)/pytest -n 2 -p no:benchmark --device simt tests/ops $(ARGS)
 
 cuda: $(VENV)/ready  ## compile every CUDA kernel (needs nvcc, no GPU) and report registers and spills
 	$(CONFIGURE) -B build/cuda -DPYMODEL_CUDA=ON -DPYMODEL_CUDA_REPORT=ON
