@@ -41,7 +41,8 @@ def cross_entropy(
         A row that is all -inf has infinite loss and zero gradient, never NaN.
 
     Raises: ValueError for a target that is no class, naming it and its position, for shapes that do
-        not fit and for unknown options; TypeError for other dtypes.
+        not fit and for unknown options; TypeError for other dtypes. A GPU, which is not waited for, gives
+        such a row a loss of NaN without gradient, and the next call that waits raises.
 
     Source for the smoothing: Szegedy et al., "Rethinking the Inception Architecture for Computer
     Vision", arXiv:1512.00567, section 7.

@@ -26,7 +26,8 @@ def embedding(indices: Tensor, weight: Tensor, padding_idx: int | None = None) -
     Returns: (..., columns) of weight's dtype.
 
     Raises: IndexError for an index that is no row of weight, naming it and its position; ValueError
-        for shapes or a padding_idx that do not fit; TypeError for other dtypes.
+        for shapes or a padding_idx that do not fit; TypeError for other dtypes. A GPU, which is not waited
+        for, gives zeros for such an index, and the next call that waits raises.
     """
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight must have shape (entries, columns), got {weight.shape}")
