@@ -7,7 +7,7 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 option(PYMODEL_WERROR "Treat compiler warnings as errors" ON)
-option(PYMODEL_SANITIZE "Build with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+option(PYMODEL_SANITIZE "Build kernels with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 
@@ -26,10 +26,12 @@ set(cxx_options
     -fno-trapping-math)
 target_compile_options(pymodel_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_options}>")
 
+# What kernels link to besides. Bindings go without: they would take minutes longer to compile.
+add_library(pymodel_sanitizers INTERFACE)
 if(PYMODEL_SANITIZE)
   set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined -g1)
-  target_compile_options(pymodel_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${sanitizers}>")
-  target_link_options(pymodel_options INTERFACE -fsanitize=address,undefined)
+  target_compile_options(pymodel_sanitizers INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${sanitizers}>")
+  target_link_options(pymodel_sanitizers INTERFACE -fsanitize=address,undefined)
 endif()
 
 set(pymodel_build_options "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}")

@@ -86,7 +86,7 @@ function(pymodel_add_simt_kernels)
   file(GLOB emulator CONFIGURE_DEPENDS csrc/simt/*.cpp)
   add_library(simt_kernels OBJECT ${wrappers} ${emulator})
   target_include_directories(simt_kernels BEFORE PRIVATE csrc/simt/include)
-  target_link_libraries(simt_kernels PUBLIC pymodel_options)
+  target_link_libraries(simt_kernels PUBLIC pymodel_options PRIVATE pymodel_sanitizers)
   target_compile_definitions(simt_kernels PRIVATE PYMODEL_BACKEND=simt)
   # Kernels read shared memory as whatever they put there, which CUDA allows and C++ does not.
   target_compile_options(simt_kernels PRIVATE -O2 -fno-strict-aliasing)

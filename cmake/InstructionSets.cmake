@@ -22,7 +22,7 @@ function(pymodel_add_cpu_kernels out)
   foreach(isa IN LISTS pymodel_isas)
     set(target kernels_${isa})
     add_library(${target} OBJECT ${ARGN})
-    target_link_libraries(${target} PRIVATE pymodel_options)
+    target_link_libraries(${target} PRIVATE pymodel_options pymodel_sanitizers)
     target_compile_definitions(${target} PRIVATE PYMODEL_ISA=${isa} PYMODEL_ISA_${isa}=1)
     # GCC 12's own AVX-512 headers trip -Wmaybe-uninitialized (GCC bug 105593).
     target_compile_options(${target} PRIVATE ${pymodel_flags_${isa}} -Wno-maybe-uninitialized)
