@@ -222,6 +222,23 @@ class AttentionCall:
         seed: int,
         offset: int,
     ) -> None: ...
+    @staticmethod
+    def packed(
+        q: Array,
+        k: Array,
+        v: Array,
+        bias: Array | None,
+        query_offsets: Array,
+        key_offsets: Array,
+        longest_query: int,
+        longest_key: int,
+        scale: float,
+        window_left: int,
+        window_right: int,
+        dropout_p: float,
+        seed: int,
+        offset: int,
+    ) -> AttentionCall: ...
 
 def attention_forward(call: AttentionCall, out: Array, lse: Array, /) -> None: ...
 def attention_backward(

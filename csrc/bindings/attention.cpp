@@ -17,9 +17,11 @@ const Checker kCheck("attention");
 // The checked arguments of one call, which forward and backward share; the arrays keep the memory
 // alive that `inputs` points into.
 struct AttentionCall {
-  Array q, k, v;
-  std::optional<Array> bias, query_lengths, key_lengths;
+  Array q, k, v;  // (batch, S, heads, d), or packed (1, total, heads, d)
+  std::optional<Array> bias, query_lengths, key_lengths, query_offsets, key_offsets;
   AttentionInputs inputs;
+
+  bool packed() const { return query_offsets.has_value(); }
 };
 
 void check_operands(const Array& q, const Array& k, const Array& v) {
@@ -70,9 +72,43 @@ void check_lengths(const char* name, const Array& lengths, int64_t batch, int64_
   }
 }
 
+// Offsets (batch + 1) of sequences in `total` rows, none longer than `longest`.
+void check_offset_values(const char* name, const Array& offsets, int64_t total, int64_t longest) {
+  const TensorView& view = offsets.view();
+  const int64_t last = view.shape[0] - 1;
+  for (int64_t i = 0; i <= last; ++i) {
+    const int64_t offset = attention_integer(view, i);
+    const int64_t before = i == 0 ? 0 : attention_integer(view, i - 1);
+    const bool at_end = i < last || offset == total;
+    if ((i == 0 ? offset == 0 : offset >= before && offset - before <= longest) && at_end) continue;
+    kCheck.fail(std::string(name) + " must rise from 0 to " + std::to_string(total) +
+                ", the rows of memory, by at most " + std::to_string(longest) +
+                ", the longest sequence, at a time; got " + std::to_string(offset) +
+                " at position " + std::to_string(i) + " behind " + std::to_string(before));
+  }
+}
+
+void check_offsets(const char* name, const Array& offsets, int64_t total, int64_t longest) {
+  kCheck.ndim(name, offsets, 1);
+  kCheck.integer(name, offsets);
+  if (offsets.size(0) == 0) kCheck.fail(std::string(name) + " must have one element at least");
+  // Rows that no sequence can hold would never be written.
+  const int64_t least = total > 0 ? 1 : 0;
+  if (longest < least || longest > kAttentionLongest) {
+    kCheck.fail("max_seqlen must be from " + std::to_string(least) + " to 2^30, got " +
+                std::to_string(longest));
+  }
+  if (offsets.size(0) == 1 && total > 0) {
+    kCheck.fail(std::string(name) + " names no sequence, but there are " + std::to_string(total) +
+                " rows");
+  }
+  if (offsets.device().is_cpu()) check_offset_values(name, offsets, total, longest);
+}
+
 // (batch | 1, heads | 1, Sq | 1, Sk) as (batch, heads, Sq, Sk) with strides of 0.
-TensorView broadcast_bias(const Array& bias, const Array& q, const Array& k) {
-  const int64_t wanted[4] = {q.size(0), q.size(2), q.size(1), k.size(1)};
+TensorView broadcast_bias(const Array& bias, const AttentionInputs& inputs) {
+  const int64_t wanted[4] = {inputs.q.shape[0], inputs.q.shape[2], inputs.q.shape[1],
+                             inputs.k.shape[1]};
   TensorView view = bias.view();
   bool fits = bias.ndim() == 4 && view.shape[3] == wanted[3];
   for (int dim = 0; fits && dim < 3; ++dim) {
@@ -86,7 +122,7 @@ TensorView broadcast_bias(const Array& bias, const Array& q, const Array& k) {
                 " with 1 where it is shared along batch, heads or queries, got " +
                 shape_string(bias.shape()));
   }
-  kCheck.dtype("bias", bias, {q.dtype(), DType::float32});
+  kCheck.dtype("bias", bias, {inputs.q.dtype, DType::float32});
   kCheck.unit_stride("bias", bias);
   return view;
 }
@@ -103,18 +139,36 @@ AttentionDropout dropout_of(double p, uint64_t seed, uint64_t offset) {
   return dropout;
 }
 
+struct Options {
+  float scale;
+  int64_t window_left, window_right;
+  double dropout_p;
+  uint64_t seed, offset;
+};
+
+// What comes after the extents are known.
+void set_options(const Options& options, const Array* bias, AttentionCall* call) {
+  AttentionInputs& inputs = call->inputs;
+  if (bias != nullptr) {
+    call->bias = *bias;
+    inputs.bias = broadcast_bias(*bias, inputs);
+  }
+  inputs.scale = options.scale;
+  // A window as wide as the sequences is none; this also keeps the kernels' sums from overflowing.
+  const int64_t widest = std::max(inputs.q.shape[1], inputs.k.shape[1]);
+  inputs.window_left = options.window_left >= widest ? -1 : options.window_left;
+  inputs.window_right = options.window_right >= widest ? -1 : options.window_right;
+  inputs.dropout = dropout_of(options.dropout_p, options.seed, options.offset);
+}
+
 AttentionCall make_call(const Array& q, const Array& k, const Array& v, const Array* bias,
                         const Array* query_lengths, const Array* key_lengths, float scale,
                         int64_t window_left, int64_t window_right, double dropout_p, uint64_t seed,
                         uint64_t offset) {
   check_operands(q, k, v);
   kCheck.same_device({&q, &k, &v, bias, query_lengths, key_lengths});
-  AttentionCall call{q, k, v, {}, {}, {}, {}};
+  AttentionCall call{q, k, v, {}, {}, {}, {}, {}, {}};
   AttentionInputs& inputs = call.inputs;
-  if (bias != nullptr) {
-    call.bias = *bias;
-    inputs.bias = broadcast_bias(*bias, q, k);
-  }
   if (query_lengths != nullptr) {
     check_lengths("query_lengths", *query_lengths, q.size(0), q.size(1), Fault::query_length);
     call.query_lengths = *query_lengths;
@@ -128,12 +182,47 @@ AttentionCall make_call(const Array& q, const Array& k, const Array& v, const Ar
   inputs.v = v.view();
   inputs.query_lengths = view_or_null(query_lengths);
   inputs.key_lengths = view_or_null(key_lengths);
-  inputs.scale = scale;
-  // A window as wide as the sequences is none; this also keeps the kernels' sums from overflowing.
-  const int64_t widest = std::max(q.size(1), k.size(1));
-  inputs.window_left = window_left >= widest ? -1 : window_left;
-  inputs.window_right = window_right >= widest ? -1 : window_right;
-  inputs.dropout = dropout_of(dropout_p, seed, offset);
+  set_options({scale, window_left, window_right, dropout_p, seed, offset}, bias, &call);
+  return call;
+}
+
+// Packed rows (1, total, heads, d) as (batch, longest, heads, d).
+TensorView sequences_of(const Array& rows, int64_t batch, int64_t longest) {
+  TensorView view = rows.view();
+  view.shape[0] = batch;
+  view.shape[1] = longest;
+  view.strides[0] = 0;
+  return view;
+}
+
+AttentionCall make_packed_call(const Array& q, const Array& k, const Array& v, const Array* bias,
+                               const Array& query_offsets, const Array& key_offsets,
+                               int64_t longest_query, int64_t longest_key, float scale,
+                               int64_t window_left, int64_t window_right, double dropout_p,
+                               uint64_t seed, uint64_t offset) {
+  for (auto [name, array] : {std::pair{"q", &q}, std::pair{"k", &k}, std::pair{"v", &v}}) {
+    kCheck.ndim(name, *array, 3);
+  }
+  kCheck.shape("k", k, {kAnyExtent, kAnyExtent, q.size(2)});
+  kCheck.shape("v", v, {k.size(0), k.size(1), kAnyExtent});
+  AttentionCall call{q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), {}, {}, {}, {}, {}, {}};
+  check_operands(call.q, call.k, call.v);
+  kCheck.same_device({&q, &k, &v, bias, &query_offsets, &key_offsets});
+  check_offsets("cu_seqlens_q", query_offsets, q.size(0), longest_query);
+  check_offsets("cu_seqlens_k", key_offsets, k.size(0), longest_key);
+  kCheck.shape_like("cu_seqlens_k", key_offsets, query_offsets);
+  const int64_t batch = query_offsets.size(0) - 1;
+  AttentionInputs& inputs = call.inputs;
+  inputs.q = sequences_of(call.q, batch, longest_query);
+  inputs.k = sequences_of(call.k, batch, longest_key);
+  inputs.v = sequences_of(call.v, batch, longest_key);
+  call.query_offsets = query_offsets;
+  call.key_offsets = key_offsets;
+  inputs.query_offsets = query_offsets.view();
+  inputs.key_offsets = key_offsets.view();
+  inputs.packed_queries = q.size(0);
+  inputs.packed_keys = k.size(0);
+  set_options({scale, window_left, window_right, dropout_p, seed, offset}, bias, &call);
   return call;
 }
 
@@ -155,20 +244,64 @@ void check_gradient(const AttentionCall& call, const Array& out, const Array& do
   check.unit_stride("gradient", dout);
 }
 
-void forward(const AttentionCall& call, const Array& out, const Array& lse) {
-  kCheck.shape("out", out, {call.q.size(0), call.q.size(1), call.q.size(2), call.v.size(3)});
+// What belongs to queries, or to keys, as the kernels see it; null where it was not wanted.
+TensorView query_rows(const AttentionCall& call, const Array* array) {
+  if (array == nullptr || !call.packed()) return view_or_null(array);
+  return sequences_of(array->unsqueeze(0), call.inputs.q.shape[0], call.inputs.q.shape[1]);
+}
+TensorView key_rows(const AttentionCall& call, const Array* array) {
+  if (array == nullptr || !call.packed()) return view_or_null(array);
+  return sequences_of(array->unsqueeze(0), call.inputs.k.shape[0], call.inputs.k.shape[1]);
+}
+
+// (batch, heads, Sq), or packed (heads, total)
+TensorView lse_view(const AttentionCall& call, const Array& lse) {
+  if (!call.packed()) return lse.view();
+  TensorView view = lse.unsqueeze(0).view();
+  view.shape[0] = call.inputs.q.shape[0];
+  view.shape[2] = call.inputs.q.shape[1];
+  view.strides[0] = 0;
+  return view;
+}
+
+void check_outputs(const AttentionCall& call, const Array& out, const Array& lse) {
+  const int64_t batch = call.q.size(0), rows = call.q.size(1), heads = call.q.size(2);
+  const int64_t columns = call.v.size(3);
+  if (call.packed()) {
+    kCheck.shape("out", out, {rows, heads, columns});
+    kCheck.shape("lse", lse, {heads, rows});
+  } else {
+    kCheck.shape("out", out, {batch, rows, heads, columns});
+    kCheck.shape("lse", lse, {batch, heads, rows});
+  }
   kCheck.dtype("out", out, {call.q.dtype()});
   kCheck.unit_stride("out", out);
-  kCheck.shape("lse", lse, {call.q.size(0), call.q.size(2), call.q.size(1)});
   kCheck.dtype("lse", lse, {DType::float32});
   kCheck.contiguous("lse", lse);
+}
+
+// What a kernel that found wrong offsets on its device leads to, once it has been waited for.
+void check_offsets_found(const AttentionCall& call, const FaultReport& report) {
+  if (report.position() < 0) return;
+  const AttentionInputs& inputs = call.inputs;
+  check_offset_values("cu_seqlens_q", moved(*call.query_offsets, Device{}, false),
+                      inputs.packed_queries, inputs.q.shape[1]);
+  check_offset_values("cu_seqlens_k", moved(*call.key_offsets, Device{}, false), inputs.packed_keys,
+                      inputs.k.shape[1]);
+}
+
+void forward(const AttentionCall& call, const Array& out, const Array& lse) {
+  check_outputs(call, out, lse);
   AttentionForward args;
   static_cast<AttentionInputs&>(args) = call.inputs;
-  args.out = out.view();
-  args.lse = lse.view();
+  args.out = query_rows(call, &out);
+  args.lse = lse_view(call, lse);
+  FaultReport report(call.q.device(), Fault::packed_offset);
+  args.fault = report.slot();
   const Workspace workspace = make_workspace(call, attention_forward_floats(args), 0, 0);
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_forward, call.q.device(), args);
+  check_offsets_found(call, report);
 }
 
 void backward(const AttentionCall& call, const Array& out, const Array& dout, const Array& lse,
@@ -176,12 +309,12 @@ void backward(const AttentionCall& call, const Array& out, const Array& dout, co
   check_gradient(call, out, dout);
   AttentionBackward args;
   static_cast<AttentionInputs&>(args) = call.inputs;
-  args.out = out.view();
-  args.dout = dout.view();
-  args.lse = lse.view();
-  args.dq = view_or_null(dq);
-  args.dk = view_or_null(dk);
-  args.dv = view_or_null(dv);
+  args.out = query_rows(call, &out);
+  args.dout = query_rows(call, &dout);
+  args.lse = lse_view(call, lse);
+  args.dq = query_rows(call, dq);
+  args.dk = key_rows(call, dk);
+  args.dv = key_rows(call, dv);
   const Workspace workspace =
       make_workspace(call, attention_backward_floats(args), attention_shared_floats(args),
                      attention_backward_device_workspace(args));
@@ -194,9 +327,9 @@ void bias_gradient(const AttentionCall& call, const Array& out, const Array& dou
   check_gradient(call, out, dout);
   AttentionBiasGradient args;
   static_cast<AttentionInputs&>(args) = call.inputs;
-  args.out = out.view();
-  args.dout = dout.view();
-  args.lse = lse.view();
+  args.out = query_rows(call, &out);
+  args.dout = query_rows(call, &dout);
+  args.lse = lse_view(call, lse);
   args.dbias = dbias.view();
   const Workspace workspace = make_workspace(call, attention_bias_gradient_floats(args), 0,
                                              attention_backward_device_workspace(args));
@@ -221,7 +354,12 @@ PYMODEL_BINDINGS(m) {
       .def(py::init(&make_call), py::arg("q"), py::arg("k"), py::arg("v"), py::arg("bias"),
            py::arg("query_lengths"), py::arg("key_lengths"), py::arg("scale"),
            py::arg("window_left"), py::arg("window_right"), py::arg("dropout_p"), py::arg("seed"),
-           py::arg("offset"));
+           py::arg("offset"))
+      .def_static("packed", &make_packed_call, py::arg("q"), py::arg("k"), py::arg("v"),
+                  py::arg("bias"), py::arg("query_offsets"), py::arg("key_offsets"),
+                  py::arg("longest_query"), py::arg("longest_key"), py::arg("scale"),
+                  py::arg("window_left"), py::arg("window_right"), py::arg("dropout_p"),
+                  py::arg("seed"), py::arg("offset"));
   m.def("attention_forward", &forward);
   m.def("attention_backward", &backward);
   m.def("attention_bias_gradient", &bias_gradient);

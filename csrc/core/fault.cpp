@@ -18,6 +18,9 @@ constexpr const char* kTexts[kFaults] = {
     "embedding: an index is no row of weight, the first one at position ",
     "attention: query_lengths must be from 0 to the sequence's extent, which does not hold at ",
     "attention: key_lengths must be from 0 to the sequence's extent, which does not hold at ",
+    "attention_varlen: cu_seqlens must rise from 0 to the rows of memory, by at most max_seqlen at "
+    "a "
+    "time, which does not hold at ",
 };
 
 std::mutex mutex;

@@ -10,7 +10,14 @@
 
 namespace pymodel {
 
-enum class Fault { cross_entropy_target, embedding_index, query_length, key_length, count };
+enum class Fault {
+  cross_entropy_target,
+  embedding_index,
+  query_length,
+  key_length,
+  packed_offset,
+  count
+};
 
 // Where kernels of the device note this fault: -1, or the first position since the slots were last
 // looked at. Lives for ever, so that a graph may hold it. Not for the CPU.

@@ -2,7 +2,12 @@
 
 from pymodel.ops import indexing, methods  # noqa: F401 - they attach the methods of Tensor
 from pymodel.ops.activation import gelu, relu, sigmoid, silu, tanh
-from pymodel.ops.attention import attention, attention_dropout_mask, attention_qkvpacked
+from pymodel.ops.attention import (
+    attention,
+    attention_dropout_mask,
+    attention_qkvpacked,
+    attention_varlen,
+)
 from pymodel.ops.cross_entropy import cross_entropy
 from pymodel.ops.dropout import dropout
 from pymodel.ops.elementwise import (
@@ -67,6 +72,7 @@ __all__ = [
     "attention",
     "attention_dropout_mask",
     "attention_qkvpacked",
+    "attention_varlen",
     "broadcast_to",
     "cast",
     "cat",

@@ -69,18 +69,66 @@ def attention(
     options = _options(q.shape, causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, query_lengths, key_lengths, options)
     out, lse = _forward(call, q, v.shape)
-    result = Tensor(out)
-    if wants_grad(q, k, v, bias):
+    return _recorded("attention", call, (q, k, v), out, lse, bias, bias_array)
 
-        def backward(dout: _core.Array) -> tuple[Any, ...]:
-            dense = _dense(dout)
-            wanted = [x._array.empty_like() if x.requires_grad else None for x in (q, k, v)]
-            if any(gradient is not None for gradient in wanted):
-                _core.attention_backward(call, out, dense, lse, *wanted)
-            return *wanted, _bias_gradient(call, out, dense, lse, bias, bias_array)
 
-        record("attention", result, (q, k, v, bias), backward)
-    return result
+def attention_varlen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor | Sequence[int] | np.ndarray,
+    cu_seqlens_k: Tensor | Sequence[int] | np.ndarray,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    causal: bool = False,
+    scale: float | None = None,
+    *,
+    window: Window = None,
+    bias: Tensor | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Attention within each of several sequences that lie packed, one after the other, without padding.
+
+    out[a:b] = attention(q[a:b], k[c:d], v[c:d], ...) for each sequence i, with a, b = cu_seqlens_q[i : i + 2]
+    and c, d = cu_seqlens_k[i : i + 2]
+
+    Args:
+        q: (total_q, heads, head_dim), float32, float16 or bfloat16: the queries of all sequences.
+        k: (total_k, kv_heads, head_dim) of q's dtype; heads is a multiple of kv_heads.
+        v: (total_k, kv_heads, value_dim) of q's dtype.
+        cu_seqlens_q: (sequences + 1,) int32 or int64, from 0 to total_q: where each sequence begins and the
+            last one ends. Empty sequences may be among them. Kernels read them where they lie: on a GPU
+            the host waits for nothing.
+        cu_seqlens_k: (sequences + 1,), the same for keys, from 0 to total_k.
+        max_seqlen_q, max_seqlen_k: at least the lengths of the longest sequences.
+        bias: added to the scores; (sequences, heads, max_seqlen_q, max_seqlen_k), positions counted within
+            their sequence, where leading extents may be 1 or left out.
+        causal, scale, window, dropout_p: as in `attention`.
+
+    Returns: (total_q, heads, value_dim) of q's dtype.
+
+    Raises: ValueError for shapes, offsets or values that do not fit, TypeError for other dtypes. Offsets on a
+    GPU are looked at by the kernel, and reported when the host next waits for it.
+
+    Source: the name and the packing are flash-attention's flash_attn_varlen_func.
+    """
+    bias_array = _bias_array(bias)
+    call = _core.AttentionCall.packed(
+        _dense(q._array),
+        _dense(k._array),
+        _dense(v._array),
+        bias_array,
+        _integers(cu_seqlens_q, q.device),
+        _integers(cu_seqlens_k, q.device),
+        max_seqlen_q,
+        max_seqlen_k,
+        *_options(q.shape, causal, scale, window, dropout_p),
+        *_draw(dropout_p),
+    )
+    out = _core.empty([*q.shape[:-1], v.shape[-1]], q.dtype, q.device)
+    lse = _core.empty([q.shape[1], q.shape[0]], "float32", q.device)
+    _core.attention_forward(call, out, lse)
+    return _recorded("attention_varlen", call, (q, k, v), out, lse, bias, bias_array)
 
 
 def attention_qkvpacked(
@@ -188,31 +236,28 @@ def _call(
     options: tuple[float, int, int, float],
 ) -> tuple[_core.AttentionCall, _core.Array | None]:
     """The checked arguments, and the bias with its four dimensions."""
-    bias_array = None if bias is None else bias._array
-    while bias_array is not None and bias_array.ndim < 4:
-        bias_array = bias_array.unsqueeze(0)
-    if bias_array is not None:
-        bias_array = _dense(bias_array)
-    seed, offset = next_offset() if options[-1] > 0 else (0, 0)
+    bias_array = _bias_array(bias)
     q, k, v = arrays
-    call = _core.AttentionCall(
-        q,
-        k,
-        v,
-        bias_array,
-        _lengths_array(query_lengths, q.device),
-        _lengths_array(key_lengths, q.device),
-        *options,
-        seed,
-        offset,
-    )
+    queries, keys = (None if x is None else _integers(x, q.device) for x in (query_lengths, key_lengths))
+    call = _core.AttentionCall(q, k, v, bias_array, queries, keys, *options, *_draw(options[-1]))
     return call, bias_array
 
 
-def _lengths_array(lengths: Lengths, device: str) -> _core.Array | None:
-    if lengths is None or isinstance(lengths, Tensor):
-        return None if lengths is None else lengths._array
-    return tensor(lengths, device=device)._array
+def _bias_array(bias: Tensor | None) -> _core.Array | None:
+    """The bias with its four dimensions."""
+    array = None if bias is None else bias._array
+    while array is not None and array.ndim < 4:
+        array = array.unsqueeze(0)
+    return None if array is None else _dense(array)
+
+
+def _draw(dropout_p: float) -> tuple[int, int]:
+    """The seed and the offset of a call."""
+    return next_offset() if dropout_p > 0 else (0, 0)
+
+
+def _integers(values: Tensor | Sequence[int] | np.ndarray, device: str) -> _core.Array:
+    return values._array if isinstance(values, Tensor) else tensor(values, device=device)._array
 
 
 def _forward(
@@ -224,6 +269,30 @@ def _forward(
     lse = _core.empty([batch, heads, queries], "float32", q.device)
     _core.attention_forward(call, out, lse)
     return out, lse
+
+
+def _recorded(
+    name: str,
+    call: _core.AttentionCall,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    out: _core.Array,
+    lse: _core.Array,
+    bias: Tensor | None,
+    bias_array: _core.Array | None,
+) -> Tensor:
+    """The output of q, k and v, with its backward."""
+    result = Tensor(out)
+    if wants_grad(*inputs, bias):
+
+        def backward(dout: _core.Array) -> tuple[Any, ...]:
+            dense = _dense(dout)
+            wanted = [x._array.empty_like() if x.requires_grad else None for x in inputs]
+            if any(gradient is not None for gradient in wanted):
+                _core.attention_backward(call, out, dense, lse, *wanted)
+            return *wanted, _bias_gradient(call, out, dense, lse, bias, bias_array)
+
+        record(name, result, (*inputs, bias), backward)
+    return result
 
 
 def _bias_gradient(

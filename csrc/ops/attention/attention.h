@@ -10,6 +10,10 @@
 // none, and causal attention is window_right = 0. A query that sees nothing has out = 0, lse = -inf
 // and no gradient; so have the queries from Lq on.
 //
+// Sequences of different lengths may also lie packed, one after the other without padding: row i of
+// sequence b is then row offsets[b] + i of memory, its length offsets[b + 1] - offsets[b], and the
+// tensors of queries and of keys stand for (batch, longest, ...) with a batch stride of 0.
+//
 // q, out and gradients of q have `heads` heads, k and v kv_heads: head h reads h / (heads /
 // kv_heads). All are dense along the last dimension and have any strides along the others. No
 // matrix of Sq x Sk elements exists at any time: out and lse are all that backward needs.
@@ -44,12 +48,16 @@ struct AttentionDropout {
 };
 
 struct AttentionInputs {
-  TensorView q;              // (batch, Sq, heads, d)
-  TensorView k;              // (batch, Sk, kv_heads, d)
-  TensorView v;              // (batch, Sk, kv_heads, dv)
-  TensorView bias;           // (batch, heads, Sq, Sk), broadcast by strides of 0, or null
-  TensorView query_lengths;  // (batch) int32 or int64, or null
-  TensorView key_lengths;    // (batch) int32 or int64, or null
+  TensorView q;                // (batch, Sq, heads, d)
+  TensorView k;                // (batch, Sk, kv_heads, d)
+  TensorView v;                // (batch, Sk, kv_heads, dv)
+  TensorView bias;             // (batch, heads, Sq, Sk), broadcast by strides of 0, or null
+  TensorView query_lengths;    // (batch) int32 or int64, or null
+  TensorView key_lengths;      // (batch) int32 or int64, or null
+  TensorView query_offsets;    // (batch + 1) int32 or int64: the sequences lie packed; or null
+  TensorView key_offsets;      // (batch + 1), given together with query_offsets, without lengths
+  int64_t packed_queries = 0;  // rows of memory of packed sequences
+  int64_t packed_keys = 0;
   float scale = 1.0f;
   int64_t window_left = -1;
   int64_t window_right = -1;
@@ -59,7 +67,9 @@ struct AttentionInputs {
 
 struct AttentionForward : AttentionInputs {
   TensorView out;  // (batch, Sq, heads, dv)
-  TensorView lse;  // (batch, heads, Sq) float32, contiguous
+  TensorView lse;  // (batch, heads, Sq) float32, dense along the last dimension
+  int64_t* fault =
+      nullptr;  // where device kernels note a sequence whose offsets are wrong; or null
 };
 
 // With dP = dout v^T and D = rowsum(dout * out):
@@ -67,7 +77,7 @@ struct AttentionForward : AttentionInputs {
 struct AttentionBackward : AttentionInputs {
   TensorView out;   // (batch, Sq, heads, dv)
   TensorView dout;  // (batch, Sq, heads, dv)
-  TensorView lse;   // (batch, heads, Sq) float32, contiguous
+  TensorView lse;   // as in forward
   TensorView dq;    // (batch, Sq, heads, d) or null when not wanted
   TensorView dk;    // (batch, Sk, kv_heads, d) or null
   TensorView dv;    // (batch, Sk, kv_heads, dv) or null
@@ -77,7 +87,7 @@ struct AttentionBackward : AttentionInputs {
 struct AttentionBiasGradient : AttentionInputs {
   TensorView out;    // (batch, Sq, heads, dv)
   TensorView dout;   // (batch, Sq, heads, dv)
-  TensorView lse;    // (batch, heads, Sq) float32, contiguous
+  TensorView lse;    // as in forward
   TensorView dbias;  // (batch | 1, heads | 1, Sq | 1, Sk), contiguous
 };
 
@@ -86,6 +96,53 @@ struct AttentionDropoutMask {
   TensorView mask;  // (batch, heads, Sq, Sk) bool, contiguous
   AttentionDropout dropout;
 };
+
+// ---------------------------------------------------------------------------------------------
+// Sequences
+
+struct AttentionSequence {
+  int64_t first;   // row of memory, from the start of the batch, of position 0
+  int64_t length;  // positions that are there
+  int64_t extent;  // with padding, which is written but not read
+};
+
+// Integer `index` of a vector of int32 or int64.
+static inline PYMODEL_HOST_DEVICE int64_t attention_integer(const TensorView& view, int64_t index) {
+  const int64_t at = index * view.strides[0];
+  return view.dtype == DType::int64 ? static_cast<const int64_t*>(view.data)[at]
+                                    : static_cast<const int32_t*>(view.data)[at];
+}
+
+static inline PYMODEL_HOST_DEVICE int64_t attention_clamp(int64_t x, int64_t low, int64_t high) {
+  return x < low ? low : (x > high ? high : x);
+}
+
+// Wrong lengths and offsets lead nowhere outside of the tensors: kernels need not trust them.
+static inline PYMODEL_HOST_DEVICE AttentionSequence attention_sequence(const TensorView& lengths,
+                                                                       const TensorView& offsets,
+                                                                       int64_t packed_rows,
+                                                                       int64_t batch,
+                                                                       int64_t extent) {
+  if (offsets.data != nullptr) {
+    const int64_t first = attention_clamp(attention_integer(offsets, batch), 0, packed_rows);
+    const int64_t end = attention_clamp(attention_integer(offsets, batch + 1), first, packed_rows);
+    const int64_t length = end - first < extent ? end - first : extent;
+    return {first, length, length};
+  }
+  if (lengths.data == nullptr) return {0, extent, extent};
+  return {0, attention_clamp(attention_integer(lengths, batch), 0, extent), extent};
+}
+
+static inline PYMODEL_HOST_DEVICE AttentionSequence attention_queries(const AttentionInputs& args,
+                                                                      int64_t batch) {
+  return attention_sequence(args.query_lengths, args.query_offsets, args.packed_queries, batch,
+                            args.q.shape[1]);
+}
+static inline PYMODEL_HOST_DEVICE AttentionSequence attention_keys(const AttentionInputs& args,
+                                                                   int64_t batch) {
+  return attention_sequence(args.key_lengths, args.key_offsets, args.packed_keys, batch,
+                            args.k.shape[1]);
+}
 
 // ---------------------------------------------------------------------------------------------
 // Extents of tiles, by shape alone: they decide the order of every sum, threads do not.
@@ -155,8 +212,10 @@ static inline int64_t attention_shared_floats(const AttentionInputs& args) {
 // The largest head dimension that device kernels take; the CPU's take any.
 constexpr int64_t kAttentionDeviceHeadDim = 256;
 
+// Rows of memory that hold queries, of all heads.
 static inline int64_t attention_statistics_rows(const AttentionInputs& args) {
-  return args.q.shape[0] * args.q.shape[1] * args.q.shape[2];
+  const bool packed = args.query_offsets.data != nullptr;
+  return (packed ? args.packed_queries : args.q.shape[0] * args.q.shape[1]) * args.q.shape[2];
 }
 
 // Bytes of scratch memory for both backward kernels: -lse and D of each query. Forward needs none.

@@ -44,7 +44,7 @@ static void finish_queries(const AttentionBackward& args, const GradientScratch&
   if (args.dq.data == nullptr) return;
   if (sums == nullptr) {
     store_rows(s.dqueries, ld, queries.count, d, args.scale,
-               vector_at<T>(args.dq, queries.batch, queries.first, queries.head),
+               vector_at<T>(args.dq, queries.batch, queries.memory, queries.head),
                args.dq.strides[1]);
     return;
   }
@@ -60,8 +60,8 @@ static void finish_queries(const AttentionBackward& args, const GradientScratch&
 template <typename T>
 static void backward_head(const AttentionBackward& args, const GradientScratch& s, int64_t batch,
                           int64_t head, int64_t first, int64_t last, int64_t keys, float* sums) {
-  const int64_t queries = length_of(args.query_lengths, batch, args.q.shape[1]);
-  for (int64_t i = 0; i < queries; i += kTile) {
+  const AttentionSequence queries = attention_queries(args, batch);
+  for (int64_t i = 0; i < queries.length; i += kTile) {
     QueryTile tile;
     set_queries(args, batch, head, i, queries, keys, &tile);
     const int64_t start = larger(first, tile.key_begin), stop = smaller(last, tile.key_end);
@@ -72,17 +72,18 @@ static void backward_head(const AttentionBackward& args, const GradientScratch& 
       }
       finish_queries<T>(args, s, tile, sums);
     } else if (sums == nullptr && args.dq.data != nullptr) {
-      zero_rows(vector_at<T>(args.dq, batch, i, head), args.dq.strides[1], tile.count,
+      zero_rows(vector_at<T>(args.dq, batch, tile.memory, head), args.dq.strides[1], tile.count,
                 args.q.shape[3]);
     }
   }
   if (sums == nullptr && args.dq.data != nullptr) {
-    zero_rows(vector_at<T>(args.dq, batch, queries, head), args.dq.strides[1],
-              args.q.shape[1] - queries, args.q.shape[3]);
+    zero_rows(vector_at<T>(args.dq, batch, queries.first + queries.length, head),
+              args.dq.strides[1], queries.extent - queries.length, args.q.shape[3]);
   }
 }
 
-// Writes `held` rows of sums to rows first to last - 1 of a gradient; the others become zeros.
+// Writes `held` rows of sums to rows first to last - 1 of a gradient's memory; the others become
+// zeros.
 template <typename T>
 static void finish_keys(const TensorView& gradient, const float* sums, int64_t batch,
                         int64_t kv_head, int64_t first, int64_t held, int64_t last) {
@@ -98,8 +99,8 @@ static void finish_keys(const TensorView& gradient, const float* sums, int64_t b
 template <typename T>
 static void backward_task(const AttentionBackward& args, int64_t split, int64_t batch,
                           int64_t kv_head) {
-  const int64_t length = args.k.shape[1], group = args.q.shape[2] / args.k.shape[2];
-  const int64_t keys = length_of(args.key_lengths, batch, length);
+  const int64_t group = args.q.shape[2] / args.k.shape[2];
+  const AttentionSequence keys = attention_keys(args, batch);
   const int64_t ldk = attention_padded(args.q.shape[3]), ldv = attention_padded(args.v.shape[3]);
   const int64_t block = attention_key_block(args), blocks = attention_key_blocks(args);
   const int64_t splits = attention_splits(args);
@@ -112,17 +113,19 @@ static void backward_task(const AttentionBackward& args, int64_t split, int64_t 
     memset(query_sums(args, split, batch, head), 0, static_cast<size_t>(floats) * sizeof(float));
   }
   for (int64_t b = split * blocks / splits; b < (split + 1) * blocks / splits; ++b) {
-    const int64_t first = b * block, last = smaller(first + block, length);
-    const int64_t held = clamp(keys - first, 0, last - first), padded = round_up(held, kGroup);
+    const int64_t first = b * block, last = smaller(first + block, keys.extent);
+    if (first >= last && b > 0) break;  // a packed sequence shorter than the longest
+    const int64_t held = clamp(keys.length - first, 0, last - first);
+    const int64_t padded = round_up(held, kGroup), row = keys.first + first;
     if (held > 0) load_keys<T>(args, s, batch, kv_head, first, first + held, keys);
     memset(s.dkeys, 0, static_cast<size_t>(padded * ldk) * sizeof(float));
     memset(s.dvalues, 0, static_cast<size_t>(padded * ldv) * sizeof(float));
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       float* sums = shared ? query_sums(args, split, batch, head) : nullptr;
-      backward_head<T>(args, s, batch, head, first, first + padded, keys, sums);
+      backward_head<T>(args, s, batch, head, first, first + padded, keys.length, sums);
     }
-    finish_keys<T>(args.dk, s.dkeys, batch, kv_head, first, held, last);
-    finish_keys<T>(args.dv, s.dvalues, batch, kv_head, first, held, last);
+    finish_keys<T>(args.dk, s.dkeys, batch, kv_head, row, held, keys.first + last);
+    finish_keys<T>(args.dv, s.dvalues, batch, kv_head, row, held, keys.first + last);
   }
 }
 
@@ -135,7 +138,9 @@ static void add_query_sums(const AttentionBackward& args) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t unit = row / queries, i = row % queries;
       const int64_t batch = unit / heads, head = unit % heads;
-      T* dq = vector_at<T>(args.dq, batch, i, head);
+      const AttentionSequence sequence = attention_queries(args, batch);
+      if (i >= sequence.extent) continue;
+      T* dq = vector_at<T>(args.dq, batch, sequence.first + i, head);
       for_each_vector(d, [&](int64_t j, int64_t n) {
         Vec total = zero();
         for (int64_t split = 0; split < splits; ++split) {
@@ -152,10 +157,12 @@ static void backward(const AttentionBackward& args) {
   const int64_t units = args.k.shape[0] * args.k.shape[2];
   const int64_t pairs = args.q.shape[0] * args.q.shape[2] * args.q.shape[1] * args.k.shape[1];
   if (args.k.shape[1] == 0) {  // no block of keys to visit
-    for (int64_t row = 0; args.dq.data != nullptr && row < args.q.shape[0] * args.q.shape[1];
-         ++row) {
-      T* dq = vector_at<T>(args.dq, row / args.q.shape[1], row % args.q.shape[1], 0);
-      zero_rows(dq, args.dq.strides[2], args.q.shape[2], args.q.shape[3]);
+    for (int64_t batch = 0; args.dq.data != nullptr && batch < args.q.shape[0]; ++batch) {
+      const AttentionSequence queries = attention_queries(args, batch);
+      for (int64_t i = 0; i < queries.extent; ++i) {
+        T* dq = vector_at<T>(args.dq, batch, queries.first + i, 0);
+        zero_rows(dq, args.dq.strides[2], args.q.shape[2], args.q.shape[3]);
+      }
     }
     return;
   }

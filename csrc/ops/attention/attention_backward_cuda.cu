@@ -42,7 +42,8 @@ struct GradientTile {
   static constexpr int kStages = kFloat ? 1 : 2;
   static constexpr size_t kSharedBytes = sizeof(T) * kDim * (2 * kRows + 2 * kStages * kColumns) +
                                          sizeof(float) * 2 * kStages * kColumns +
-                                         (kFloat ? sizeof(float) * kRows * kColumns : 0);
+                                         (kFloat ? sizeof(float) * kRows * kColumns : 0) +
+                                         sizeof(BlockPlan);
   static_assert(kSharedBytes <= 99 * 1024, "must fit into the shared memory of any GPU");
 };
 
@@ -61,12 +62,9 @@ struct GradientBlock {
   using Tile = GradientTile<T, kHeadDim, kSide>;
   static constexpr bool kRowsAreKeys = kSide == Side::keys;
   const AttentionBackward& args;
+  const BlockPlan& plan;
   RowStatistics statistics;
-  Task task;  // its head is that of the rows
   int group;  // query heads of a key head
-  Sequence rows, columns;
-  Band band;
-  TileWalk walk;
   AlignedViews aligned;
   SharedTile<T, kHeadDim> held_first, held_second;  // (kRows, kHeadDim)
   SharedTile<T, kHeadDim> streamed;                 // (kStages, 2, kColumns, kHeadDim)
@@ -75,12 +73,13 @@ struct GradientBlock {
   Fragment<Tile::kRowTiles, kHeadDim> first_sum, second_sum;
   Statistic row_statistics[2 * Tile::kRowTiles];
 
-  __device__ __forceinline__ int first_row() const { return task.tile * Tile::kRows; }
+  __device__ __forceinline__ int first_row() const { return plan.task.tile * Tile::kRows; }
   __device__ __forceinline__ int warp_row() const {
     return static_cast<int>(threadIdx.x) / kWarp * Tile::kWarpRows;
   }
   __device__ __forceinline__ int64_t statistics_at(int head, int query) const {
-    return (task.batch * args.q.shape[2] + head) * args.q.shape[1] + query;
+    return start_of_lse(args.lse, plan.task.batch, head, kRowsAreKeys ? plan.columns : plan.rows) +
+           query;
   }
 
   // A step is one tile of columns of one head: first all that need the general treatment, then the
@@ -90,14 +89,14 @@ struct GradientBlock {
   };
   __device__ __forceinline__ int heads() const { return kRowsAreKeys ? group : 1; }
   __device__ __forceinline__ Step step_at(int n) const {
-    const int general = walk.general(), first_plain = heads() * general;
-    const int head = kRowsAreKeys ? task.head * group : task.head / group;
-    if (n < first_plain) return {head + n / general, walk.general_tile(n % general)};
+    const int general = plan.walk.general(), first_plain = heads() * general;
+    const int head = kRowsAreKeys ? plan.task.head * group : plan.task.head / group;
+    if (n < first_plain) return {head + n / general, plan.walk.general_tile(n % general)};
     const int m = n - first_plain;
-    return {head + m / walk.plain(), walk.plain_tile(m % walk.plain())};
+    return {head + m / plan.walk.plain(), plan.walk.plain_tile(m % plan.walk.plain())};
   }
   __device__ __forceinline__ int query_head(const Step& step) const {
-    return kRowsAreKeys ? step.head : task.head;
+    return kRowsAreKeys ? step.head : plan.task.head;
   }
 
   __device__ __forceinline__ SharedTile<T, kHeadDim> streamed_tile(int n, int which) const {
@@ -110,14 +109,14 @@ struct GradientBlock {
   __device__ __forceinline__ void copy_held() const {
     const TensorView& first = kRowsAreKeys ? args.k : args.q;
     const TensorView& second = kRowsAreKeys ? args.v : args.dout;
-    const int count = rows.length - first_row();
+    const int count = plan.rows.length - first_row();
     copy_rows<Tile::kRows, Tile::kThreads>(
-        held_first,
-        rows_of<const T>(first, task.batch, task.head, first_row(), count, aligned.inputs));
+        held_first, rows_of<const T>(first, plan.task.batch, plan.task.head, plan.rows, first_row(),
+                                     count, aligned.inputs));
     if constexpr (kFirst) {  // dv needs no dP
       copy_rows<Tile::kRows, Tile::kThreads>(
-          held_second,
-          rows_of<const T>(second, task.batch, task.head, first_row(), count, aligned.inputs));
+          held_second, rows_of<const T>(second, plan.task.batch, plan.task.head, plan.rows,
+                                        first_row(), count, aligned.inputs));
     }
   }
 
@@ -125,13 +124,13 @@ struct GradientBlock {
     const Step step = step_at(n);
     const TensorView& first = kRowsAreKeys ? args.q : args.k;
     const TensorView& second = kRowsAreKeys ? args.dout : args.v;
-    const int begin = step.tile * Tile::kColumns, count = columns.length - begin;
+    const int begin = step.tile * Tile::kColumns, count = plan.columns.length - begin;
     copy_rows<Tile::kColumns, Tile::kThreads>(
-        streamed_tile(n, 0),
-        rows_of<const T>(first, task.batch, step.head, begin, count, aligned.inputs));
+        streamed_tile(n, 0), rows_of<const T>(first, plan.task.batch, step.head, plan.columns,
+                                              begin, count, aligned.inputs));
     copy_rows<Tile::kColumns, Tile::kThreads>(
-        streamed_tile(n, 1),
-        rows_of<const T>(second, task.batch, step.head, begin, count, aligned.inputs));
+        streamed_tile(n, 1), rows_of<const T>(second, plan.task.batch, step.head, plan.columns,
+                                              begin, count, aligned.inputs));
     const int i = static_cast<int>(threadIdx.x);
     if (kRowsAreKeys && i < Tile::kColumns) {
       const bool valid = i < count;
@@ -146,8 +145,8 @@ struct GradientBlock {
 #pragma unroll
     for (int r = 0; r < 2 * Tile::kRowTiles && !kRowsAreKeys; ++r) {
       const int row = first_row() + warp_row() + 8 * r + group_of_lane();
-      const int64_t at = statistics_at(task.head, row);
-      const bool valid = row < rows.length;
+      const int64_t at = statistics_at(plan.task.head, row);
+      const bool valid = row < plan.rows.length;
       row_statistics[r] = {valid ? statistics.log_sum[at] : 0.0f,
                            valid ? statistics.dot[at] : 0.0f};
     }
@@ -157,7 +156,7 @@ struct GradientBlock {
   template <bool kGeneral>
   __device__ __forceinline__ void add_step(int n) {
     const Step step = step_at(n);
-    const Place place = {task.batch, query_head(step), first_row() + warp_row(),
+    const Place place = {plan.task.batch, query_head(step), first_row() + warp_row(),
                          step.tile * Tile::kColumns};
     const float* const staged = stage_statistics(n);
     const auto statistic_of = [&](int r, int column, int e) {
@@ -168,7 +167,7 @@ struct GradientBlock {
     Fragment<Tile::kRowTiles, Tile::kColumns> scores, products;
     const int d = columns_of(args.q), dv = columns_of(args.v);
     multiply_transposed(held_first, warp_row(), streamed_tile(n, 0), d, scores);
-    const auto keep = prepare_scores<T, kGeneral, kRowsAreKeys>(args, band, place, scores);
+    const auto keep = prepare_scores<T, kGeneral, kRowsAreKeys>(args, plan.band, place, scores);
     if (kFirst) multiply_transposed(held_second, warp_row(), streamed_tile(n, 1), dv, products);
     differentiate<T, kGeneral>(args, statistic_of, keep, scores, products);
     if (kSecond) multiply(scores, staging, warp_row(), streamed_tile(n, 1), dv, second_sum);
@@ -178,7 +177,7 @@ struct GradientBlock {
   // Steps `begin` to `end` - 1 of `steps`. The first is on the way.
   template <bool kGeneral>
   __device__ __forceinline__ void visit(int begin, int end, int steps) {
-    const bool active = first_row() + warp_row() < band.rows;
+    const bool active = first_row() + warp_row() < plan.band.rows;
 #pragma unroll 1
     for (int n = begin; n < end; ++n) {
       if (Tile::kStages == 2 && n + 1 < steps) copy_step(n + 1);
@@ -197,11 +196,13 @@ struct GradientBlock {
                                          const TensorView& gradient, bool gradient_aligned) const {
     if (gradient.data == nullptr) return;
     const int row = first_row() + warp_row();
-    stage_fragment(sum, tile, warp_row(),
-                   [&](int r) { return row + 8 * r + group_of_lane() < band.rows ? scale : 0.0f; });
-    const int left = clamped(rows.extent - row, 0, Tile::kWarpRows);
+    stage_fragment(sum, tile, warp_row(), [&](int r) {
+      return row + 8 * r + group_of_lane() < plan.band.rows ? scale : 0.0f;
+    });
+    const int left = clamped(plan.rows.extent - row, 0, Tile::kWarpRows);
     write_rows(tile, warp_row(),
-               rows_of<T>(gradient, task.batch, task.head, row, left, gradient_aligned));
+               rows_of<T>(gradient, plan.task.batch, plan.task.head, plan.rows, row, left,
+                          gradient_aligned));
   }
 };
 
@@ -214,32 +215,24 @@ __global__ void __launch_bounds__((GradientTile<T, kHeadDim, kSide>::kThreads), 
                               const TaskOrder order, const AlignedViews aligned) {
   using Tile = GradientTile<T, kHeadDim, kSide>;
   constexpr bool kRowsAreKeys = kSide == Side::keys;
-  const Task task = order.task(blockIdx.x);
-  const Sequence queries = sequence_of(args.query_lengths, task.batch, args.q.shape[1]);
-  const Sequence keys = sequence_of(args.key_lengths, task.batch, args.k.shape[1]);
-  const Band band = band_of<kRowsAreKeys>(args, queries.length, keys.length);
   SharedArena arena = {ptx::dynamic_shared<unsigned char>()};
+  const auto held_first = arena.take<T, kHeadDim>(Tile::kRows);
+  const auto held_second = arena.take<T, kHeadDim>(Tile::kRows);
+  const auto streamed = arena.take<T, kHeadDim>(2 * Tile::kStages * Tile::kColumns);
+  const auto staging = arena.take<float, Tile::kColumns>(Tile::kFloat ? Tile::kRows : 0);
+  BlockPlan* const plan = reinterpret_cast<BlockPlan*>(arena.next);
+  make_plan<kRowsAreKeys, Tile::kRows, Tile::kColumns>(args, order, plan);
   GradientBlock<T, kHeadDim, kSide, kFirst, kSecond> block = {
-      args,
-      statistics,
-      task,
-      static_cast<int>(args.q.shape[2] / args.k.shape[2]),
-      kRowsAreKeys ? keys : queries,
-      kRowsAreKeys ? queries : keys,
-      band,
-      tile_walk<Tile::kRows, Tile::kColumns>(band, task.tile * Tile::kRows,
-                                             plain_tiles_allowed(args)),
-      aligned,
-      arena.take<T, kHeadDim>(Tile::kRows),
-      arena.take<T, kHeadDim>(Tile::kRows),
-      arena.take<T, kHeadDim>(2 * Tile::kStages * Tile::kColumns),
-      arena.take<float, Tile::kColumns>(Tile::kFloat ? Tile::kRows : 0),
-      reinterpret_cast<float*>(arena.next),
-      {},
-      {},
+      args,        *plan,
+      statistics,  static_cast<int>(args.q.shape[2] / args.k.shape[2]),
+      aligned,     held_first,
+      held_second, streamed,
+      staging,     reinterpret_cast<float*>(plan + 1),
+      {},          {},
       {}};
-  const int general = block.heads() * block.walk.general();
-  const int steps = general + block.heads() * block.walk.plain();
+  if (block.first_row() >= plan->rows.extent) return;
+  const int general = block.heads() * plan->walk.general();
+  const int steps = general + block.heads() * plan->walk.plain();
   if (steps > 0) {
     block.copy_held();
     block.copy_step(0);

@@ -18,14 +18,14 @@ struct BiasPart {
 template <typename T>
 static void add_head(const AttentionBiasGradient& args, const GradientScratch& s,
                      const BiasPart& part, int64_t batch, int64_t head, float* sums) {
-  const int64_t queries = length_of(args.query_lengths, batch, args.q.shape[1]);
-  const int64_t keys = length_of(args.key_lengths, batch, args.k.shape[1]);
-  const int64_t last = smaller(part.key + part.keys, keys);
+  const AttentionSequence queries = attention_queries(args, batch);
+  const AttentionSequence keys = attention_keys(args, batch);
+  const int64_t last = smaller(part.key + part.keys, keys.length);
   if (part.key >= last) return;
   load_keys<T>(args, s, batch, head / (args.q.shape[2] / args.k.shape[2]), part.key, last, keys);
-  for (int64_t i = part.first; i < smaller(part.first + part.count, queries); i += kTile) {
+  for (int64_t i = part.first; i < smaller(part.first + part.count, queries.length); i += kTile) {
     QueryTile tile;
-    set_queries(args, batch, head, i, queries, keys, &tile);
+    set_queries(args, batch, head, i, queries, keys.length, &tile);
     const int64_t stop = smaller(round_up(last, kGroup), tile.key_end);
     const int64_t start = larger(part.key, tile.key_begin);
     if (start >= stop) continue;

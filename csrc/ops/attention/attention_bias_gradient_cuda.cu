@@ -75,28 +75,29 @@ struct BiasBlock {
   __device__ __forceinline__ int warp_row() const { return warp() * kFragmentRows; }
 
   __device__ __forceinline__ void copy_tiles(int batch, int head, int first_row,
-                                             const Band& band) const {
+                                             const Sequence& queries, const Sequence& keys) const {
     const int key_head = head / static_cast<int>(args.q.shape[2] / args.k.shape[2]);
-    const int queries = band.rows - first_row, keys = band.columns - part.first_key;
+    const int rows = queries.length - first_row, columns = keys.length - part.first_key;
     copy_rows<Tile::kRows, Tile::kThreads>(
-        q, rows_of<const T>(args.q, batch, head, first_row, queries, aligned));
+        q, rows_of<const T>(args.q, batch, head, queries, first_row, rows, aligned));
     copy_rows<Tile::kRows, Tile::kThreads>(
-        dout, rows_of<const T>(args.dout, batch, head, first_row, queries, aligned));
+        dout, rows_of<const T>(args.dout, batch, head, queries, first_row, rows, aligned));
     copy_rows<Tile::kColumns, Tile::kThreads>(
-        k, rows_of<const T>(args.k, batch, key_head, part.first_key, keys, aligned));
+        k, rows_of<const T>(args.k, batch, key_head, keys, part.first_key, columns, aligned));
     copy_rows<Tile::kColumns, Tile::kThreads>(
-        v, rows_of<const T>(args.v, batch, key_head, part.first_key, keys, aligned));
+        v, rows_of<const T>(args.v, batch, key_head, keys, part.first_key, columns, aligned));
     ptx::cp_async_commit();
   }
 
   // dS of this warp's queries and the part's keys.
-  __device__ __forceinline__ void add_scores(int batch, int head, int first_row, const Band& band) {
+  __device__ __forceinline__ void add_scores(int batch, int head, int first_row,
+                                             const Sequence& queries, const Band& band) {
     const Place place = {batch, head, first_row + warp_row(), part.first_key};
     Statistic of_row[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = place.first_row + 8 * r + group_of_lane();
-      const int64_t at = (batch * args.q.shape[2] + head) * args.q.shape[1] + row;
+      const int64_t at = start_of_lse(args.lse, batch, head, queries) + row;
       const bool valid = row < band.rows;
       of_row[r] = {valid ? statistics.log_sum[at] : 0.0f, valid ? statistics.dot[at] : 0.0f};
     }
@@ -112,8 +113,8 @@ struct BiasBlock {
 
   // All scores of one (batch, head) that the part was added to.
   __device__ __forceinline__ void add_head(int batch, int head) {
-    const Sequence queries = sequence_of(args.query_lengths, batch, args.q.shape[1]);
-    const Sequence keys = sequence_of(args.key_lengths, batch, args.k.shape[1]);
+    const Sequence queries = sequence_of(attention_queries(args, batch));
+    const Sequence keys = sequence_of(attention_keys(args, batch));
     const Band band = band_of<false>(args, queries.length, keys.length);
 #pragma unroll 1
     for (int tile = part.tiles.begin; tile < part.tiles.end; ++tile) {
@@ -121,10 +122,10 @@ struct BiasBlock {
       const TileWalk walk = tile_walk<Tile::kRows, Tile::kColumns>(band, first_row, false);
       const int key_tile = part.first_key / Tile::kColumns;
       if (key_tile < walk.first || key_tile >= walk.last) continue;
-      copy_tiles(batch, head, first_row, band);
+      copy_tiles(batch, head, first_row, queries, keys);
       ptx::cp_async_wait<0>();
       __syncthreads();
-      if (first_row + warp_row() < band.rows) add_scores(batch, head, first_row, band);
+      if (first_row + warp_row() < band.rows) add_scores(batch, head, first_row, queries, band);
       __syncthreads();
     }
   }

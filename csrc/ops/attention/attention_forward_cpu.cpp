@@ -127,7 +127,7 @@ template <typename T>
 static void start_queries(const AttentionForward& args, const ForwardScratch& s,
                           const QueryTile& queries, int64_t index) {
   const int64_t d = args.q.shape[3], ldk = attention_padded(d);
-  load_rows(vector_at<T>(args.q, queries.batch, queries.first, queries.head), args.q.strides[1],
+  load_rows(vector_at<T>(args.q, queries.batch, queries.memory, queries.head), args.q.strides[1],
             queries.count, d, args.scale, s.rows, ldk, queries.lanes);
   transpose_tile(s.rows, ldk, queries.lanes, round_up(d, kLanes), s.columns + index * kTile * ldk,
                  kTile);
@@ -152,11 +152,10 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch& s
     logarithm = select(sum == zero(), -infinity(), logarithm);
     store(lse + lane, load(s.maximum + index * kTile + lane) + logarithm);
   }
-  const int64_t row =
-      (queries.batch * args.q.shape[2] + queries.head) * args.q.shape[1] + queries.first;
-  memcpy(data_as<float>(args.lse) + row, lse, static_cast<size_t>(queries.count) * sizeof(float));
+  memcpy(lse_at(args.lse, queries.batch, queries.memory, queries.head), lse,
+         static_cast<size_t>(queries.count) * sizeof(float));
   for (int64_t i = 0; i < queries.count; ++i) {
-    T* out = vector_at<T>(args.out, queries.batch, queries.first + i, queries.head);
+    T* out = vector_at<T>(args.out, queries.batch, queries.memory + i, queries.head);
     if (total[i] == 0.0f) {  // sees nothing; its sums may never have been written
       zero_rows(out, 0, 1, dv);
     } else {
@@ -165,13 +164,12 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch& s
   }
 }
 
-// Queries that are padding.
+// Queries that are padding, by rows of memory.
 template <typename T>
 static void finish_padding(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
                            int64_t end) {
-  float* lse = data_as<float>(args.lse) + (batch * args.q.shape[2] + head) * args.q.shape[1];
   for (int64_t i = begin; i < end; ++i) {
-    lse[i] = -__builtin_inff();
+    *lse_at(args.lse, batch, i, head) = -__builtin_inff();
     zero_rows(vector_at<T>(args.out, batch, i, head), 0, 1, args.v.shape[3]);
   }
 }
@@ -182,13 +180,15 @@ static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
   const int64_t kv_head = head / (args.q.shape[2] / args.k.shape[2]);
-  const int64_t queries = length_of(args.query_lengths, batch, args.q.shape[1]);
-  const int64_t keys = length_of(args.key_lengths, batch, args.k.shape[1]);
-  finish_padding<T>(args, batch, head, larger(begin, queries), end);
+  const AttentionSequence queries = attention_queries(args, batch);
+  const AttentionSequence key_sequence = attention_keys(args, batch);
+  const int64_t keys = key_sequence.length;
+  finish_padding<T>(args, batch, head, queries.first + larger(begin, queries.length),
+                    queries.first + smaller(end, queries.extent));
   const ForwardScratch s = forward_scratch(args);
   QueryTile tiles[kAttentionChunkTiles];
   int64_t count = 0, key_begin = keys, key_end = 0;
-  for (int64_t i = begin; i < smaller(end, queries); i += kTile, ++count) {
+  for (int64_t i = begin; i < smaller(end, queries.length); i += kTile, ++count) {
     set_queries(args, batch, head, i, queries, keys, &tiles[count]);
     start_queries<T>(args, s, tiles[count], count);
     key_begin = smaller(key_begin, tiles[count].key_begin);
@@ -197,10 +197,10 @@ static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
   const int64_t block = attention_key_block(args);
   for (int64_t first = key_begin; first < key_end; first += block) {
     const int64_t last = smaller(first + block, key_end), held = smaller(last, keys) - first;
-    load_rows(vector_at<T>(args.k, batch, first, kv_head), args.k.strides[1], held, d, 1.0f, s.keys,
-              ldk, last - first);
-    load_rows(vector_at<T>(args.v, batch, first, kv_head), args.v.strides[1], held, dv, 1.0f,
-              s.values, ldv, last - first);
+    load_rows(vector_at<T>(args.k, batch, key_sequence.first + first, kv_head), args.k.strides[1],
+              held, d, 1.0f, s.keys, ldk, last - first);
+    load_rows(vector_at<T>(args.v, batch, key_sequence.first + first, kv_head), args.v.strides[1],
+              held, dv, 1.0f, s.values, ldv, last - first);
     for (int64_t t = 0; t < count; ++t) {
       const int64_t stop = smaller(last, tiles[t].key_end);
       for (int64_t j = larger(first, tiles[t].key_begin); j < stop; j += kTile) {

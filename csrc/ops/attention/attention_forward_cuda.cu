@@ -24,8 +24,9 @@ struct ForwardTile {
   static constexpr int kColumns = kDim <= 64 ? 64
                                              : (kDim <= 128 ? 32  // keys
                                                             : (kFloat ? 16 : 32));
-  static constexpr size_t kSharedBytes =
-      sizeof(T) * kDim * (kRows + 2 * kColumns) + (kFloat ? sizeof(float) * kRows * kColumns : 0);
+  static constexpr size_t kSharedBytes = sizeof(T) * kDim * (kRows + 2 * kColumns) +
+                                         (kFloat ? sizeof(float) * kRows * kColumns : 0) +
+                                         sizeof(BlockPlan);
   static_assert(kSharedBytes <= 99 * 1024, "must fit into the shared memory of any GPU");
 };
 
@@ -82,44 +83,42 @@ template <typename T, int kHeadDim>
 struct ForwardBlock {
   using Tile = ForwardTile<T, kHeadDim>;
   const AttentionForward& args;
-  Task task;
-  int key_head;
-  Sequence queries, keys;
-  Band band;
-  TileWalk walk;
+  const BlockPlan& plan;
   AlignedRows aligned;
   SharedTile<T, kHeadDim> q, k, v;
   SharedTile<float, Tile::kColumns> staging;
   RunningSoftmax<T, Tile> softmax;
 
-  __device__ __forceinline__ int first_row() const { return task.tile * Tile::kRows; }
+  __device__ __forceinline__ int first_row() const { return plan.task.tile * Tile::kRows; }
   __device__ __forceinline__ int warp_row() const {
     return static_cast<int>(threadIdx.x) / kWarp * Tile::kWarpRows;
   }
 
   __device__ __forceinline__ void copy_queries() const {
     copy_rows<Tile::kRows, Tile::kThreads>(
-        q, rows_of<const T>(args.q, task.batch, task.head, first_row(),
-                            queries.length - first_row(), aligned.inputs));
+        q, rows_of<const T>(args.q, plan.task.batch, plan.task.head, plan.rows, first_row(),
+                            plan.rows.length - first_row(), aligned.inputs));
   }
   __device__ __forceinline__ void copy_keys(const SharedTile<T, kHeadDim>& to,
                                             const TensorView& from, int tile) const {
     const int first = tile * Tile::kColumns;
+    const int key_head = plan.task.head / static_cast<int>(args.q.shape[2] / args.k.shape[2]);
     copy_rows<Tile::kColumns, Tile::kThreads>(
-        to,
-        rows_of<const T>(from, task.batch, key_head, first, keys.length - first, aligned.inputs));
+        to, rows_of<const T>(from, plan.task.batch, key_head, plan.columns, first,
+                             plan.columns.length - first, aligned.inputs));
   }
 
   // The n-th tile of keys of the walk.
   __device__ __forceinline__ int tile_at(int n) const {
+    const TileWalk& walk = plan.walk;
     return n < walk.general() ? walk.general_tile(n) : walk.plain_tile(n - walk.general());
   }
 
   // Visits the tiles of keys from `begin` to `end` - 1 of the walk. The first keys are on the way.
   template <bool kGeneral>
   __device__ __forceinline__ void visit(int begin, int end) {
-    const int tiles = walk.general() + walk.plain();
-    const bool active = first_row() + warp_row() < band.rows;
+    const int tiles = plan.walk.general() + plan.walk.plain();
+    const bool active = first_row() + warp_row() < plan.band.rows;
 #pragma unroll 1
     for (int n = begin; n < end; ++n) {
       ptx::cp_async_wait<0>();
@@ -144,8 +143,9 @@ struct ForwardBlock {
     if constexpr (!kGeneral) {
       softmax.update(scores, args.scale * kLog2E);
     } else {
-      const Place place = {task.batch, task.head, first_row() + warp_row(), tile * Tile::kColumns};
-      finish_scores<T, false>(args, band, place, scores);
+      const Place place = {plan.task.batch, plan.task.head, first_row() + warp_row(),
+                           tile * Tile::kColumns};
+      finish_scores<T, false>(args, plan.band, place, scores);
       softmax.update(scores, 1.0f);
       if (!args.dropout.active) return;  // after the sum: first normalised, then thinned
       const auto keep = keep_bits<false, Tile::kRowTiles, Tile::kColumns>(args, place);
@@ -162,23 +162,43 @@ struct ForwardBlock {
       softmax.total[r] = row_reduce<Sum>(softmax.total[r]);
     }
     stage_fragment(softmax.out, q, warp_row(), [&](int r) {
-      const bool sees = row + 8 * r + group_of_lane() < band.rows && softmax.total[r] != 0.0f;
+      const bool sees = row + 8 * r + group_of_lane() < plan.band.rows && softmax.total[r] != 0.0f;
       return sees ? args.dropout.factor / softmax.total[r] : 0.0f;
     });
-    const int left = clamped(queries.extent - row, 0, Tile::kWarpRows);
-    write_rows(q, warp_row(), rows_of<T>(args.out, task.batch, task.head, row, left, aligned.out));
+    const int left = clamped(plan.rows.extent - row, 0, Tile::kWarpRows);
+    write_rows(
+        q, warp_row(),
+        rows_of<T>(args.out, plan.task.batch, plan.task.head, plan.rows, row, left, aligned.out));
     if (pair_of_lane() != 0) return;
     float* const lse = static_cast<float*>(args.lse.data) +
-                       (task.batch * args.q.shape[2] + task.head) * args.q.shape[1] + row;
+                       start_of_lse(args.lse, plan.task.batch, plan.task.head, plan.rows) + row;
 #pragma unroll
     for (int r = 0; r < 2 * Tile::kRowTiles; ++r) {
       const int i = 8 * r + group_of_lane();
       if (i >= left) continue;
-      const bool sees = row + i < band.rows && softmax.total[r] != 0.0f;
+      const bool sees = row + i < plan.band.rows && softmax.total[r] != 0.0f;
       lse[i] = sees ? fmaf(softmax.maximum[r], kLn2, logf(softmax.total[r])) : -INFINITY;
     }
   }
 };
+
+// Whether the offsets of a packed sequence follow each other from 0 to the end of memory.
+__device__ __forceinline__ bool offsets_fit(const TensorView& offsets, int64_t batch,
+                                            int64_t packed_rows, int64_t longest) {
+  const int64_t begin = attention_integer(offsets, batch);
+  const int64_t end = attention_integer(offsets, batch + 1);
+  const bool first_fits = batch > 0 || begin == 0;
+  const bool last_fits = batch + 2 < offsets.shape[0] || end == packed_rows;
+  return first_fits && last_fits && begin <= end && end - begin <= longest;
+}
+
+__device__ __forceinline__ void check_offsets(const AttentionForward& args, int64_t batch) {
+  if (args.query_offsets.data == nullptr || threadIdx.x != 0) return;
+  if (!offsets_fit(args.query_offsets, batch, args.packed_queries, args.q.shape[1]) ||
+      !offsets_fit(args.key_offsets, batch, args.packed_keys, args.k.shape[1])) {
+    report_fault(args.fault, batch);
+  }
+}
 
 // ---------------------------------------------------------------------------------------------
 // Kernel
@@ -188,34 +208,22 @@ __global__ void __launch_bounds__((ForwardTile<T, kHeadDim>::kThreads), 1)
     attention_forward_kernel(const AttentionForward args, const TaskOrder order,
                              const AlignedRows aligned) {
   using Tile = ForwardTile<T, kHeadDim>;
-  const Task task = order.task(blockIdx.x);
-  const Sequence queries = sequence_of(args.query_lengths, task.batch, args.q.shape[1]);
-  const Sequence keys = sequence_of(args.key_lengths, task.batch, args.k.shape[1]);
-  const Band band = band_of<false>(args, queries.length, keys.length);
-  const int first_row = task.tile * Tile::kRows;
-  const TileWalk walk =
-      tile_walk<Tile::kRows, Tile::kColumns>(band, first_row, plain_tiles_allowed(args));
   SharedArena arena = {ptx::dynamic_shared<unsigned char>()};
-  ForwardBlock<T, kHeadDim> block = {
-      args,
-      task,
-      task.head / static_cast<int>(args.q.shape[2] / args.k.shape[2]),
-      queries,
-      keys,
-      band,
-      walk,
-      aligned,
-      arena.take<T, kHeadDim>(Tile::kRows),
-      arena.take<T, kHeadDim>(Tile::kColumns),
-      arena.take<T, kHeadDim>(Tile::kColumns),
-      arena.take<float, Tile::kColumns>(Tile::kRows),
-      {}};
+  const auto q = arena.take<T, kHeadDim>(Tile::kRows);
+  const auto k = arena.take<T, kHeadDim>(Tile::kColumns);
+  const auto v = arena.take<T, kHeadDim>(Tile::kColumns);
+  const auto staging = arena.take<float, Tile::kColumns>(Tile::kFloat ? Tile::kRows : 0);
+  BlockPlan* const plan = reinterpret_cast<BlockPlan*>(arena.next);
+  make_plan<false, Tile::kRows, Tile::kColumns>(args, order, plan);
+  if (plan->task.tile == 0 && plan->task.head == 0) check_offsets(args, plan->task.batch);
+  ForwardBlock<T, kHeadDim> block = {args, *plan, aligned, q, k, v, staging, {}};
+  if (block.first_row() >= plan->rows.extent) return;
 #pragma unroll
   for (int r = 0; r < 2 * Tile::kRowTiles; ++r) {
     block.softmax.maximum[r] = -INFINITY;
     block.softmax.total[r] = 0.0f;
   }
-  const int general = walk.general(), tiles = general + walk.plain();
+  const int general = plan->walk.general(), tiles = general + plan->walk.plain();
   if (tiles > 0) {
     block.copy_queries();
     block.copy_keys(block.k, args.k, block.tile_at(0));

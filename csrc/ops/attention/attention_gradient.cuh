@@ -13,7 +13,7 @@ namespace pymodel::PYMODEL_BACKEND {
 // ---------------------------------------------------------------------------------------------
 // Statistics of the queries
 
-// In the workspace, indexed like lse.
+// In the workspace, indexed like the memory of lse.
 struct RowStatistics {
   float* log_sum;  // (batch, heads, Sq): L in units of log2(e); -inf where a query sees nothing
   float* dot;      // (batch, heads, Sq): D
@@ -30,15 +30,16 @@ constexpr int kStatisticsRows = kStatisticsThreads / kStatisticsLanes;
 static_assert(kStatisticsLanes * kSumLength >= kAttentionDeviceHeadDim, "one part for each lane");
 
 // D is summed in the order of the product that gives dP, so that in float32, where a query sees one
-// key only and its output is that value, dP - D is exactly zero.
+// key only and its output is that value, dP - D is exactly zero. Packed sequences are one batch
+// here.
 template <typename T>
 __global__ void __launch_bounds__(kStatisticsThreads)
     attention_statistics_kernel(const TensorView out, const TensorView dout, const float* lse,
-                                const RowStatistics statistics, int64_t rows) {
+                                const RowStatistics statistics, int64_t rows, int64_t extent) {
   const int64_t index =
       static_cast<int64_t>(blockIdx.x) * kStatisticsRows + threadIdx.x / kStatisticsLanes;
   const int64_t row = index < rows ? index : rows - 1;  // all lanes take part in the shuffles
-  const int64_t i = row % out.shape[1], unit = row / out.shape[1];
+  const int64_t i = row % extent, unit = row / extent;
   const int64_t head = unit % out.shape[2], batch = unit / out.shape[2];
   const int columns = static_cast<int>(out.shape[3]);
   const T* const a = rows_of<const T>(out, batch, head, i, 1, false).data;
@@ -61,9 +62,10 @@ __global__ void __launch_bounds__(kStatisticsThreads)
 template <typename T, typename Args>
 void launch_statistics(const Args& args, const Launch& launch) {
   const int64_t rows = attention_statistics_rows(args);
+  const int64_t extent = args.query_offsets.data != nullptr ? args.packed_queries : args.q.shape[1];
   launch(attention_statistics_kernel<T>, dim3(blocks_for(rows, kStatisticsRows)),
          dim3(kStatisticsThreads), 0, args.out, args.dout, static_cast<const float*>(args.lse.data),
-         RowStatistics::in_workspace(args), rows);
+         RowStatistics::in_workspace(args), rows, extent);
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -50,15 +50,17 @@ PYMODEL_INLINE GradientScratch gradient_scratch(const AttentionInputs& args, flo
   return s;
 }
 
-// Keys first to last - 1 and their values; of those, the ones from `keys` on are padding.
+// Keys first to last - 1 and their values; of those, the ones from the end of the sequence on are
+// padding.
 template <typename T>
 static void load_keys(const AttentionInputs& args, const GradientScratch& s, int64_t batch,
-                      int64_t kv_head, int64_t first, int64_t last, int64_t keys) {
-  const int64_t d = args.q.shape[3], dv = args.v.shape[3], held = smaller(last, keys) - first;
-  load_rows(vector_at<T>(args.k, batch, first, kv_head), args.k.strides[1], held, d, 1.0f, s.keys,
+                      int64_t kv_head, int64_t first, int64_t last, const AttentionSequence& keys) {
+  const int64_t d = args.q.shape[3], dv = args.v.shape[3];
+  const int64_t held = smaller(last, keys.length) - first, row = keys.first + first;
+  load_rows(vector_at<T>(args.k, batch, row, kv_head), args.k.strides[1], held, d, 1.0f, s.keys,
             attention_padded(d), round_up(last - first, kGroup));
-  load_rows(vector_at<T>(args.v, batch, first, kv_head), args.v.strides[1], held, dv, 1.0f,
-            s.values, attention_padded(dv), round_up(last - first, kGroup));
+  load_rows(vector_at<T>(args.v, batch, row, kv_head), args.v.strides[1], held, dv, 1.0f, s.values,
+            attention_padded(dv), round_up(last - first, kGroup));
 }
 
 // Args is AttentionBackward or AttentionBiasGradient.
@@ -66,12 +68,12 @@ template <typename T, typename Args>
 static void load_queries(const Args& args, const GradientScratch& s, const QueryTile& queries) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv), lanes = queries.lanes;
-  load_rows(vector_at<T>(args.q, queries.batch, queries.first, queries.head), args.q.strides[1],
+  load_rows(vector_at<T>(args.q, queries.batch, queries.memory, queries.head), args.q.strides[1],
             queries.count, d, args.scale, s.queries, ldk, lanes);
-  load_rows(vector_at<T>(args.dout, queries.batch, queries.first, queries.head),
+  load_rows(vector_at<T>(args.dout, queries.batch, queries.memory, queries.head),
             args.dout.strides[1], queries.count, dv, 1.0f, s.dout, ldv, lanes);
-  load_rows(vector_at<T>(args.out, queries.batch, queries.first, queries.head), args.out.strides[1],
-            queries.count, dv, 1.0f, s.out, ldv, lanes);
+  load_rows(vector_at<T>(args.out, queries.batch, queries.memory, queries.head),
+            args.out.strides[1], queries.count, dv, 1.0f, s.out, ldv, lanes);
   transpose_tile(s.queries, ldk, lanes, round_up(d, kLanes), s.query_columns, kTile);
   transpose_tile(s.dout, ldv, lanes, round_up(dv, kLanes), s.dout_columns, kTile);
   transpose_tile(s.out, ldv, lanes, round_up(dv, kLanes), s.out_columns, kTile);
@@ -89,9 +91,7 @@ static void load_queries(const Args& args, const GradientScratch& s, const Query
     }
     store(s.row_dot + lane, dot);
   }
-  const int64_t row =
-      (queries.batch * args.q.shape[2] + queries.head) * args.q.shape[1] + queries.first;
-  const float* lse = data_as<float>(args.lse) + row;
+  const float* lse = lse_at(args.lse, queries.batch, queries.memory, queries.head);
   for (int64_t i = 0; i < lanes; ++i) {
     // exp(score - inf) = 0: lanes beyond the last query and queries that see nothing drop out.
     const bool lives = i < queries.count && lse[i] != -__builtin_inff();

@@ -1,11 +1,11 @@
-// What the launchers of attention share: the choice of an instance, and which block does what.
+// What the launchers of attention share: the choice of an instance and the order of its blocks.
 #pragma once
 
 #include <type_traits>
 
 #include "cuda/launch.h"
 #include "cuda/numeric.cuh"
-#include "ops/attention/attention.h"
+#include "ops/attention/attention_plan.cuh"
 
 namespace pymodel::PYMODEL_BACKEND {
 
@@ -43,28 +43,6 @@ inline bool rows_aligned(const TensorView& view) {
 
 // ---------------------------------------------------------------------------------------------
 // Order of the blocks
-
-struct Task {
-  int batch, head, tile;
-};
-
-// Blocks start in the order of their number: the longest tiles of a causal mask come first, so that
-// the short ones fill the gaps at the end, and heads come in sections whose keys and values stay in
-// the second-level cache while all tiles of queries pass over them.
-struct TaskOrder {
-  int64_t tiles, heads, units;  // of a head; of a batch; of all batches
-  int64_t section;              // heads at a time
-  bool last_tile_first;
-
-  __device__ __forceinline__ Task task(int64_t block) const {
-    const int64_t begin = block / (tiles * section) * section;
-    const int64_t here = units - begin < section ? units - begin : section;
-    const int64_t rest = block - begin * tiles, unit = begin + rest % here;
-    const int64_t tile = last_tile_first ? tiles - 1 - rest / here : rest / here;
-    return {static_cast<int>(unit / heads), static_cast<int>(unit % heads), static_cast<int>(tile)};
-  }
-  unsigned blocks() const { return static_cast<unsigned>(tiles * units); }
-};
 
 // `head_bytes` are what all tiles of a head read in common.
 inline TaskOrder task_order(int64_t rows, int tile_rows, int64_t batches, int64_t heads,

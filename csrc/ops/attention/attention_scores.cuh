@@ -1,16 +1,11 @@
-// Who sees whom, and what is done to a tile of scores before its softmax: masks, bias, dropout.
-//
-// The kernels of one op look at scores from two sides. In most a row is a query and a column a key;
-// where gradients of keys are summed, a row is a key and a column a query. What follows is written
-// for rows and columns and serves both.
+// What is done to a tile of scores before its softmax: masks, bias, dropout.
 #pragma once
 
 #include <type_traits>
 
 #include "core/philox.h"
 #include "cuda/launch.h"
-#include "ops/attention/attention.h"
-#include "ops/attention/attention_tile.cuh"
+#include "ops/attention/attention_plan.cuh"
 
 namespace pymodel::PYMODEL_BACKEND {
 
@@ -21,98 +16,6 @@ constexpr float kLn2 = 0.6931471805599453f;
 template <typename T>
 __device__ __forceinline__ float exponential(float x) {
   return sizeof(T) == 4 ? exp2f(x) : ptx::exp2_approximate(x);
-}
-
-template <typename Integer>
-__device__ __forceinline__ Integer clamped(Integer x, Integer low, Integer high) {
-  return x < low ? low : (x > high ? high : x);
-}
-
-// ---------------------------------------------------------------------------------------------
-// Sequences
-
-// Positions are 32-bit: a sequence has at most 2^30 of them, and windows are no wider.
-struct Sequence {
-  int length;  // positions that are there; the rest is padding
-  int extent;  // with padding
-};
-
-// Integer `index` of a vector of int32 or int64.
-__device__ __forceinline__ int64_t integer_at(const TensorView& view, int64_t index) {
-  const int64_t at = index * view.strides[0];
-  return view.dtype == DType::int64 ? static_cast<const int64_t*>(view.data)[at]
-                                    : static_cast<const int32_t*>(view.data)[at];
-}
-
-__device__ __forceinline__ Sequence sequence_of(const TensorView& lengths, int64_t batch,
-                                                int64_t extent) {
-  int64_t length = extent;
-  if (lengths.data != nullptr) length = clamped(integer_at(lengths, batch), int64_t{0}, extent);
-  return {static_cast<int>(length), static_cast<int>(extent)};
-}
-
-// ---------------------------------------------------------------------------------------------
-// Masks
-
-// Row r stands at column r + offset and sees `before` columns in front of it and `after` behind; a
-// negative bound is none. Rows from `rows` on see nothing.
-struct Band {
-  int rows, columns;
-  int offset;
-  int before, after;
-
-  __device__ __forceinline__ int from(int row) const {
-    return before < 0 ? 0 : clamped(row + offset - before, 0, columns);
-  }
-  __device__ __forceinline__ int to(int row) const {
-    return after < 0 ? columns : clamped(row + offset + after + 1, 0, columns);
-  }
-};
-
-template <bool kRowsAreKeys>
-__device__ __forceinline__ Band band_of(const AttentionInputs& args, int queries, int keys) {
-  const int left = static_cast<int>(args.window_left), right = static_cast<int>(args.window_right);
-  if (kRowsAreKeys) return {keys, queries, queries - keys, right, left};
-  return {queries, keys, keys - queries, left, right};
-}
-
-// The tiles of columns that a tile of rows sees anything of: first to last - 1. Those from
-// plain_first to plain_last - 1 it sees wholly, so that they need no mask. The others are visited
-// in a loop of their own, before them.
-struct TileWalk {
-  int first, plain_first, plain_last, last;
-
-  __device__ __forceinline__ int general() const { return plain_first - first + last - plain_last; }
-  __device__ __forceinline__ int plain() const { return plain_last - plain_first; }
-  __device__ __forceinline__ int general_tile(int n) const {
-    const int in_front = plain_first - first;
-    return n < in_front ? first + n : plain_last + n - in_front;
-  }
-  __device__ __forceinline__ int plain_tile(int n) const { return plain_first + n; }
-};
-
-// `plain_allowed` is false where bias or dropout concern every tile.
-template <int kRows, int kColumns>
-__device__ __forceinline__ TileWalk tile_walk(const Band& band, int first_row, bool plain_allowed) {
-  TileWalk walk = {0, 0, 0, 0};
-  if (first_row >= band.rows) return walk;
-  const int last_row = (first_row + kRows < band.rows ? first_row + kRows : band.rows) - 1;
-  const int begin = band.from(first_row), end = band.to(last_row);
-  if (begin >= end) return walk;
-  walk.first = begin / kColumns;
-  walk.last = (end + kColumns - 1) / kColumns;
-  walk.plain_first = (band.from(last_row) + kColumns - 1) / kColumns;
-  walk.plain_last = band.to(first_row) / kColumns;
-  if (!plain_allowed || walk.plain_first >= walk.plain_last) {
-    walk.plain_first = walk.plain_last = walk.last;
-  }
-  return walk;
-}
-
-// Whether tiles that are seen wholly need nothing but an exponential.
-__device__ __forceinline__ bool plain_tiles_allowed(const AttentionInputs& args) {
-  // (The forward pass looks for the maximum of a plain tile before it scales.)
-  return args.bias.data == nullptr && !args.dropout.active && args.scale > 0.0f;
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -40,19 +40,15 @@ PYMODEL_INLINE int64_t round_down(int64_t count, int64_t multiple) {
 // ---------------------------------------------------------------------------------------------
 // Views and scratch memory
 
-// The vector of element (batch, row, head) of a (batch, rows, heads, columns) view.
+// The vector of element (batch, row of memory, head) of a (batch, rows, heads, columns) view.
 template <typename T>
 PYMODEL_INLINE T* vector_at(const TensorView& view, int64_t batch, int64_t row, int64_t head) {
   return data_as<T>(view) + batch * view.strides[0] + row * view.strides[1] +
          head * view.strides[2];
 }
 
-PYMODEL_INLINE int64_t length_of(const TensorView& lengths, int64_t batch, int64_t longest) {
-  if (lengths.data == nullptr) return longest;
-  const int64_t at = batch * lengths.strides[0];
-  const int64_t length =
-      lengths.dtype == DType::int64 ? data_as<int64_t>(lengths)[at] : data_as<int32_t>(lengths)[at];
-  return clamp(length, 0, longest);
+PYMODEL_INLINE float* lse_at(const TensorView& lse, int64_t batch, int64_t row, int64_t head) {
+  return data_as<float>(lse) + batch * lse.strides[0] + head * lse.strides[1] + row;
 }
 
 // This thread's share of the scratch memory, `shared` floats after its start.
@@ -106,6 +102,7 @@ static void zero_rows(T* to, int64_t stride, int64_t rows, int64_t columns) {
 struct QueryTile {
   int64_t batch, head;
   int64_t first, count;        // queries first to first + count - 1
+  int64_t memory;              // row of memory of the first
   int64_t lanes;               // count rounded up to kLaneGroup
   int64_t key_begin, key_end;  // all keys that any of them sees, to whole groups
   // Query first + i sees keys seen_from[i] to seen_to[i] - 1. Both rise with i; lanes beyond the
@@ -114,10 +111,13 @@ struct QueryTile {
 };
 
 PYMODEL_INLINE void set_queries(const AttentionInputs& args, int64_t batch, int64_t head,
-                                int64_t first, int64_t queries, int64_t keys, QueryTile* tile) {
+                                int64_t first, const AttentionSequence& sequence, int64_t keys,
+                                QueryTile* tile) {
+  const int64_t queries = sequence.length;
   tile->batch = batch;
   tile->head = head;
   tile->first = first;
+  tile->memory = sequence.first + first;
   tile->count = smaller(kTile, queries - first);
   tile->lanes = round_up(tile->count, kLaneGroup);
   for (int64_t i = 0; i < tile->lanes; ++i) {
