@@ -89,7 +89,8 @@ function(pymodel_add_simt_kernels)
   target_link_libraries(simt_kernels PUBLIC pymodel_options PRIVATE pymodel_sanitizers)
   target_compile_definitions(simt_kernels PRIVATE PYMODEL_BACKEND=simt)
   # Kernels read shared memory as whatever they put there, which CUDA allows and C++ does not.
-  target_compile_options(simt_kernels PRIVATE -O2 -fno-strict-aliasing)
+  # GCC 12 gives the emulator's static shared memory a section type that its assembler warns of.
+  target_compile_options(simt_kernels PRIVATE -O2 -fno-strict-aliasing -Wa,--no-warn)
 endfunction()
 
 function(pymodel_add_device_backends target)

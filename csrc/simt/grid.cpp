@@ -7,6 +7,7 @@
 #include "simt/faults.h"
 #include "simt/report.h"
 #include "simt/shared_memory.h"
+#include "simt/static_shared.h"
 
 namespace pymodel::simt::emulator {
 namespace {
@@ -24,6 +25,7 @@ std::string run_grid(const Grid& grid) {
   blockDim = grid.threads;
   name_kernel(grid.kernel);
   size_shared(grid.shared_bytes);
+  poison_static_shared();
   shape_block(grid.threads);
   block.body = grid.body;
   block.body_argument = grid.argument;

@@ -6,7 +6,7 @@
 #include "simt/barrier.h"
 #include "simt/block.h"
 #include "simt/collective.h"
-#include "simt/symbols.h"
+#include "simt/module_file.h"
 
 namespace pymodel::simt::emulator {
 namespace {

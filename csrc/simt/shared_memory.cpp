@@ -7,9 +7,7 @@
 
 #include "simt/block.h"
 #include "simt/poison.h"
-
-// Variables of this module that start as zero, static shared memory among them.
-extern "C" __attribute__((visibility("hidden"))) char __bss_start, _end;
+#include "simt/static_shared.h"
 
 namespace pymodel::simt::emulator {
 namespace {
@@ -67,7 +65,7 @@ void check_shared(const void* address, size_t bytes, const char* operation) {
          " is not a multiple of " + std::to_string(bytes));
   }
   if (inside(address, bytes, shared, shared + shared_bytes)) return;
-  if (inside(address, bytes, &__bss_start, &_end)) return;
+  if (in_static_shared(address, bytes)) return;
   fail(std::string(operation) + ": the address " + describe_shared(address) +
        " is not in shared memory, whose dynamic part has " + std::to_string(shared_bytes) +
        " bytes");

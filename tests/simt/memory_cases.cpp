@@ -91,8 +91,21 @@ __global__ void unset_kernel(float* out) {
   ptx::dynamic_shared<float>()[threadIdx.x] = 1;  // the next block must not see it
 }
 
+template <typename T>
+__global__ void unset_static_kernel(T* out) {
+  __shared__ T shared[32];
+  out[threadIdx.x] = shared[threadIdx.x];
+  __syncthreads();
+  shared[threadIdx.x] = 1;
+}
+
 SIMT_CASE(memory_starts_as_nan) {
   DeviceArray<float> out(32), untouched(8);
+  SIMT_TRY(launch(unset_static_kernel<double>, 1, 32, 0, DeviceArray<double>(32).data()));
+  for (int run = 0; run < 2; ++run) {
+    SIMT_TRY(launch(unset_static_kernel<float>, 1, 32, 0, out.data()));
+    for (const float value : out.host()) SIMT_EXPECT(std::isnan(value));
+  }
   SIMT_TRY(launch(unset_kernel, 4, 32, 128, out.data()));
   for (const float value : out.host()) SIMT_EXPECT(std::isnan(value));
   for (const float value : untouched.host()) SIMT_EXPECT(std::isnan(value));
