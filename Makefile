@@ -37,6 +37,7 @@ sanitize: $(VENV)/installed-test  ## run the CUDA kernels on the emulator under 
 	$(CONFIGURE) -B build/sanitize -DPYMODEL_SIMT=ON -DPYMODEL_CUDA=OFF -DPYMODEL_SANITIZE=ON -DPYMODEL_WERROR=OFF \
 	  -DPYMODEL_GENERIC_ONLY=ON -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/build/sanitize/package/pymodel
 	mkdir -p build/sanitize/package && cp -r pymodel tests/simt/sitecustomize.py build/sanitize/package/
+	rm -f build/sanitize/package/pymodel/_core*.so
 	$(BIN)/cmake --build build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
