@@ -5,6 +5,7 @@ sizes take several blocks, several tiles and the paths for ragged ends.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,24 @@ def test_simt_op_has_the_same_bits_in_every_order(name: str):
 @pytest.mark.parametrize("name", ["linear", "linear_ragged", "linear_deep", "layer_norm", "softmax"])
 def test_simt_op_has_the_same_bits_in_every_order_in_half_precision(name: str, dtype: str):
     check(OPS[name], dtype, seeds=1)
+
+
+ATTENTION: dict[str, dict[str, Any]] = {
+    "causal": {"causal": True},
+    "plain": {},
+    "dropout": {"dropout_p": 0.2},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("options", ATTENTION)
+def test_simt_attention_has_the_same_bits_in_every_order(options: str, dtype: str):
+    def build(make: Inputs) -> pm.Tensor:
+        return ops.attention(
+            make(1, 70, 4, 40), make(1, 131, 2, 40), make(1, 131, 2, 40), **ATTENTION[options]
+        )
+
+    check(build, dtype, seeds=1)
 
 
 def test_simt_optimizer_step_has_the_same_bits_in_every_order():
