@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) gemm_few_rows_dot(const Product<T> p
   }
   const int row = lane / kWarpColumns;
   const int64_t place = column + lane % kWarpColumns;
-  if (row < kRows && row < p.m && place < p.n) finish_or_save(p, mine, 0, 0, row, place);
+  if (row < kRows && row < p.m && place < p.n) finish_or_save(p, mine, 0, row, place);
 }
 
 // B dense along N, A of any strides.
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads) gemm_few_rows_axpy(const Product<T> 
     if (row >= p.m || first + column >= p.n) continue;
     float sum[1] = {0.0f};
     for (int w = 0; w < kWarps; ++w) sum[0] += shared[w][row][column];
-    finish_or_save(p, sum, 0, 0, row, first + column);
+    finish_or_save(p, sum, 0, row, first + column);
   }
 }
 

@@ -81,16 +81,14 @@ __device__ __forceinline__ TilePosition locate_tile(const Product<T>& p) {
           static_cast<int64_t>(within / rows) * kColumns};
 }
 
-// Finishes neighbours of one row of C, which starts `c_offset` elements on, or leaves their sums to
-// the second kernel.
+// Finishes neighbours of one row of C, or leaves their sums to the second kernel.
 template <int kCount, typename T>
 __device__ __forceinline__ void finish_or_save(const Product<T>& p, float (&sums)[kCount],
-                                               int64_t item, int64_t c_offset, int64_t row,
-                                               int64_t column) {
+                                               int64_t item, int64_t row, int64_t column) {
   const int64_t left = p.n - column;
   const int count = left < kCount ? static_cast<int>(left) : kCount;
   if (p.partials == nullptr) {
-    finish_run(p.epilogue, sums, c_offset, row, column, count);
+    finish_run(p.epilogue, sums, p.stack.offset(p.stack.c, item), row, column, count);
     return;
   }
   float* const to = p.partials + ((blockIdx.y * p.count + item) * p.m + row) * p.n + column;
@@ -129,7 +127,6 @@ __device__ __forceinline__ void store_fragments(
 template <int kRun, int kRows, int kColumns, int kThreads, typename T>
 __device__ __forceinline__ void finish_runs(const Product<T>& p, const float* sums,
                                             const TilePosition& at) {
-  const int64_t c_offset = p.stack.offset(p.stack.c, at.item);
   // Not unrolled: the epilogue, with every activation, is most of a kernel's code.
 #pragma unroll 1
   for (int index = threadIdx.x; index < kRows * kColumns / kRun; index += kThreads) {
@@ -137,7 +134,7 @@ __device__ __forceinline__ void finish_runs(const Product<T>& p, const float* su
     if (at.row + row >= p.m || at.column + column >= p.n) continue;
     float run[kRun];
     load_run(run, sums + sum_index<kColumns>(row, column), kRun, true);
-    finish_or_save(p, run, at.item, c_offset, at.row + row, at.column + column);
+    finish_or_save(p, run, at.item, at.row + row, at.column + column);
   }
 }
 
