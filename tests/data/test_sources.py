@@ -25,9 +25,9 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     write(root / "b.txt", "second\r\nline")
     write(root / "a" / "z.md", "first ü 😀")
-    write(root / "c.txt.gz", gzip.compress(b"third"))
+    write(root / "c.txt.gz", gzip.compress(b"third", mtime=0))
     write(root / "d.jsonl", '\ufeff{"text": "fourth"}\n\n{"text": ""}\n{"id": 1, "text": "fi\\nfth"}')
-    write(root / "e.jsonl.gz", gzip.compress(b'{"text": "sixth"}\n'))
+    write(root / "e.jsonl.gz", gzip.compress(b'{"text": "sixth"}\n', mtime=0))
     write(root / ".hidden", "hidden")
     write(root / ".git" / "x.txt", "hidden")
     return root
@@ -110,10 +110,10 @@ def test_sources_word_longer_than_a_piece_is_cut_between_characters(
         ("a.txt", b"x" * 262_143 + b"\xc3(", "0xc3 at byte 262143 of the file"),
         ("a.txt", "hi".encode("utf-16"), "looks like UTF-16; convert it"),
         ("a.txt", b"", "no text in 1 file"),
-        ("a.txt.gz", gzip.compress(b"caf\xe9 "), "at byte 3 of the unpacked text"),
-        ("a.txt.gz", gzip.compress(b"x" * 1000)[:-9], "gzip file ends early"),
+        ("a.txt.gz", gzip.compress(b"caf\xe9 ", mtime=0), "at byte 3 of the unpacked text"),
+        ("a.txt.gz", gzip.compress(b"x" * 1000, mtime=0)[:-9], "gzip file ends early"),
         ("a.txt.gz", b"plain", "not a sound gzip file"),
-        ("a.txt.gz", gzip.compress(b"x" * 1000)[:-8] + b"12345678", "not a sound gzip file"),
+        ("a.txt.gz", gzip.compress(b"x" * 1000, mtime=0)[:-8] + b"12345678", "not a sound gzip file"),
         ("a.jsonl", b'{"text": "a"}\n{"text": ', "a.jsonl, line 2: expected a JSON object .* got no JSON"),
         ("a.jsonl", b'{"txt": "a"}', r"a.jsonl, line 1: no \"text\" in it, its keys are 'txt'"),
         ("a.jsonl", b'{"text": 3}', 'line 1: expected a string as "text", got a number'),
