@@ -70,7 +70,8 @@ def op_case(
     for x, y in zip(theirs_in, ours_in, strict=True):
         y.requires_grad_(x.requires_grad)
     gradient = torch.randn_like(theirs(*theirs_in)) if backward else None
-    our_gradient = None if gradient is None else place.share(gradient)
+    # A loss is float32 with us, whatever the logits are.
+    our_gradient = None if gradient is None else place.share(gradient).to(ours(*ours_in).dtype)
 
     def run(op: Callable[..., Any], arguments: Sequence[Any], dy: Any) -> Any:
         for x in arguments:
