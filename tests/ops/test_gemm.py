@@ -82,8 +82,8 @@ def test_gemm_cuts_any_shape(m: int, n: int, k: int, dtype: str) -> None:
 def test_gemm_of_few_rows(rows: int, n: int, k: int, layout: str, dtype: str, device: str) -> None:
     if device == "cpu" and (rows, k, dtype) == (5, 328, "float32") and layout != "rows dense":
         pytest.skip(
-            "known shortfall: torch sums 5 to 8 such rows in many short chains, the CPU kernel in one of 256, "
-            "and its error is about 2.6 times torch's instead of at most 2"
+            "known shortfall: torch sums 5 to 8 such rows in many short chains, the CPU kernel in one "
+            "of 256, and its error is about 2.6 times torch's instead of at most 2"
         )
     check_product(pm.tensor(draw(rows, k), dtype=dtype), LAYOUTS[layout](draw(k, n, seed=1), dtype), dtype)
 
