@@ -75,6 +75,13 @@ def test_gemm_cuts_any_shape(m: int, n: int, k: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("right", ["rows dense", "columns dense"])
+def test_gemm_of_large_tiles_reads_columns(right: str, dtype: str) -> None:
+    # as the gradient of a weight does, here with 100 tiles of 128 x 128
+    check_product(transposed(draw(1176, 24), dtype), LAYOUTS[right](draw(24, 1160, seed=1), dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["rows dense", "columns dense", "columns misaligned"])
 @pytest.mark.parametrize("rows", [1, 2, 4, 5])
 # whole runs of columns and of K; ragged blocks of columns with a K that is cut
@@ -162,6 +169,20 @@ def test_gemm_of_a_stack_is_the_gemms_of_its_matrices(dtype: str) -> None:
             for t in (TORCH_DTYPES[dtype], torch.float64)
         )
         assert_as_good_as_torch(stack[i, j], same, exact, dtype)
+
+
+# tiles of 64 x 64; tiles of 128 x 128; copies of four bytes
+@pytest.mark.parametrize(("m", "n", "k"), [(72, 80, 48), (1176, 1160, 24), (70, 90, 300)])
+@pytest.mark.parametrize("right", ["rows dense", "columns dense"])
+@pytest.mark.parametrize("left", ["rows dense", "columns dense"])
+def test_gemm_in_tf32_keeps_its_bound(left: str, right: str, m: int, n: int, k: int) -> None:
+    a, b = LAYOUTS[left](draw(m, k), "float32"), LAYOUTS[right](draw(k, n, seed=1), "float32")
+    pm.set_float32_matmul_precision("high")
+    try:
+        error = np.abs(to_float64(product(a, b)) - to_float64(a) @ to_float64(b))
+    finally:
+        pm.set_float32_matmul_precision("highest")
+    assert (error <= 2.0**-10 * (np.abs(to_float64(a)) @ np.abs(to_float64(b))) + 1e-6).all()
 
 
 def test_float32_matmul_precision_rounds_on_devices_only(device: str) -> None:
