@@ -71,6 +71,11 @@ dlpack::Device to_message_device(Device device) {
   return {dlpack::kCpu, 0};
 }
 
+bool has_device(Device device) {
+  Backend* const backend = backend_or_null(device.type);
+  return backend != nullptr && device.index >= 0 && device.index < backend->device_count();
+}
+
 Device from_message_device(dlpack::Device device) {
   static constexpr std::pair<dlpack::DeviceType, const char*> kNames[] = {
       {dlpack::kOpenCl, "opencl"},
@@ -89,17 +94,18 @@ Device from_message_device(dlpack::Device device) {
     case dlpack::kCuda:
     case dlpack::kCudaManaged:
       name = "cuda";
-      if (why_unavailable(DeviceType::cuda).empty()) return {DeviceType::cuda, device.index};
+      if (has_device({DeviceType::cuda, device.index})) return {DeviceType::cuda, device.index};
       break;
     case dlpack::kExtension:
-      if (backend_or_null(DeviceType::simt) != nullptr) return {DeviceType::simt, device.index};
+      if (has_device({DeviceType::simt, device.index})) return {DeviceType::simt, device.index};
       break;
   }
   for (const auto& [type, text] : kNames) {
     if (type == device.type) name = text;
   }
   std::string reason = "where this build of pymodel has no kernels";
-  if (name == "cuda") reason = "and " + why_unavailable(DeviceType::cuda);
+  const std::string no_gpu = why_unavailable(DeviceType::cuda);
+  if (name == "cuda" && !no_gpu.empty()) reason = "and " + no_gpu;
   throw DeviceError("from_dlpack: the array lies on " + name + ":" + std::to_string(device.index) +
                     ", " + reason + "; move it to the CPU first, in torch with .cpu()");
 }
