@@ -180,6 +180,20 @@ def test_cuda_graph_of_a_training_step_follows_the_same_path(name):
     assert train(4, captured=True) == train(4, captured=False)
 
 
+def test_cuda_graph_reads_pinned_memory_anew(name):
+    source = pm.tensor([1.0, 2.0]).pin_memory()
+    graph = pm.cuda.Graph(name)
+    with pm.cuda.graph(graph):
+        result = (source.to(name, non_blocking=True) * 2.0).to("cpu", non_blocking=True)
+    for values in ([3.0, 4.0], [5.0, 6.0]):
+        source.copy_(pm.tensor(values))
+        graph.replay()
+        pm.synchronize(name)
+        assert result.tolist() == [2 * v for v in values]
+    with pytest.raises(DeviceError, match="a pinned tensor with non_blocking=True"), pm.cuda.graph(graph):
+        source.to(name)
+
+
 def test_cuda_graph_refuses_what_it_cannot_record(name):
     x = pm.tensor([1.0], device=name)
     graph = pm.cuda.Graph(name)

@@ -53,11 +53,12 @@ void copy_bytes(const Array& source, const Array& out, bool non_blocking) {
     return;
   }
   const Array& host = source.device().is_cpu() ? source : out;
-  const bool pinned = host.storage()->pinned_by() != nullptr;
-  if (!both && !pinned && backend.capturing(on)) {
+  const bool pinned = host.storage()->pinned_by() == &backend;
+  if (!both && !(pinned && non_blocking) && backend.capturing(on)) {
     throw DeviceError(
-        "copy: a graph is being captured, and a replay would read memory of the host that is "
-        "long gone; copy before the capture, or from a pinned tensor");
+        "copy: a graph is being captured, where the host can wait for nothing and ordinary memory "
+        "of the host cannot be read; copy outside of the capture, or between the device and a "
+        "pinned tensor with non_blocking=True");
   }
   if (both) order(current_execution(source.device()), on);
   const size_t bytes = static_cast<size_t>(out.numel()) * item_size(out.dtype());

@@ -28,15 +28,16 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // --- devices -------------------------------------------------------------------------------
-  // 0 where none can be used; why_unavailable() then says why and what to do, and is empty else.
+  // Devices. A count of 0 where none can be used; why_unavailable() then says why and what to do,
+  // and is empty else.
   virtual int device_count() = 0;
   virtual std::string why_unavailable() = 0;
   virtual std::string title(int index) = 0;             // such as "NVIDIA H200"
   virtual int capability(int index) = 0;                // 90 for compute capability 9.0
   virtual int exchange_device(int index) noexcept = 0;  // makes it this thread's; returns the last
 
-  // --- memory: stream-ordered, so a block may be handed out again while kernels still read it ---
+  // Memory, in the order of the stream: a block may be handed out again while kernels that were
+  // given to the stream before its release still read it.
   virtual void* allocate(size_t bytes, const Execution& on) = 0;  // throws OutOfMemory
   virtual void release(void* data, size_t bytes, const Execution& on) noexcept = 0;
   virtual void empty_cache(int index) = 0;
@@ -47,15 +48,14 @@ class Backend {
   virtual void* allocate_pinned(size_t bytes) = 0;  // throws OutOfMemory
   virtual void release_pinned(void* data, size_t bytes) noexcept = 0;
 
-  // --- copies, put into the stream -------------------------------------------------------------
-  // Between any two places. Pageable host memory may be reused once this returns when it is the
-  // source, and is filled after synchronize() when it is the target; for pinned memory both hold
-  // after synchronize() only.
+  // Copies between any two places, put into the stream. Pageable host memory may be reused once
+  // this returns when it is the source, and is filled after synchronize() when it is the target;
+  // for pinned memory both hold after synchronize() only.
   virtual void copy(void* target, const void* source, size_t bytes, const Execution& on) = 0;
   // Keeps pinned memory from being handed out again before the copy just put into `on` is done.
   virtual void hold_pinned(const void* data, const Execution& on) = 0;
 
-  // --- streams and events ------------------------------------------------------------------------
+  // Streams and events.
   virtual void synchronize(const Execution& on) = 0;  // waits for the stream
   virtual void synchronize_device(int index) = 0;     // waits for all streams
   // Streams are never destroyed, only handed out again: tensors are released in the order of the
@@ -65,24 +65,20 @@ class Backend {
   virtual void* create_event(int index) = 0;
   virtual void destroy_event(void* event) noexcept = 0;
   virtual void record(void* event, const Execution& on) = 0;
-  virtual void wait(const Execution& on,
-                    void* event) = 0;  // later work of `on` waits, not the host
+  virtual void wait(const Execution& on, void* event) = 0;  // later work waits, not the host
   virtual void synchronize_event(void* event) = 0;
   virtual double elapsed_ms(void* start, void* end) = 0;
 
-  // --- graphs
-  // -------------------------------------------------------------------------------------- Between
-  // the two, work put into the stream is noted instead of done; memory allocated meanwhile stays at
-  // its address until destroy_graph() and the release of its last block.
+  // Graphs. Between begin and end, work put into the stream is noted instead of done; memory
+  // allocated meanwhile stays at its address until destroy_graph() and the release of its last
+  // block.
   virtual void begin_capture(const Execution& on) = 0;
   virtual void* end_capture(const Execution& on) = 0;
   virtual bool capturing(const Execution& on) = 0;
   virtual void launch_graph(void* graph, const Execution& on) = 0;
   virtual void destroy_graph(void* graph) noexcept = 0;
 
-  // --- faults (core/fault.h)
-  // ----------------------------------------------------------------------- Host memory of `count`
-  // integers of 64 bits that kernels can write.
+  // Faults (core/fault.h). Host memory of `count` integers of 64 bits that kernels can write.
   virtual int64_t* allocate_mapped(int index, int count) = 0;
   // Notes in `slot` the first position of `values`, (count) integers, that holds none of 0 to
   // `most`.

@@ -129,7 +129,7 @@ class CudaBackend final : public Backend {
     return previous;
   }
 
-  // --- memory ----------------------------------------------------------------------------------
+  // Memory
 
   void* allocate(size_t bytes, const Execution& on) override {
     const DeviceGuard guard(on.device);
@@ -172,7 +172,7 @@ class CudaBackend final : public Backend {
     PYMODEL_BACKEND::check_range(values, most, slot, on);
   }
 
-  // --- copies ------------------------------------------------------------------------------------
+  // Copies
 
   void copy(void* target, const void* source, size_t bytes, const Execution& on) override {
     if (bytes == 0) return;
@@ -187,7 +187,7 @@ class CudaBackend final : public Backend {
     pinned_.hold(data, stream_of(on));
   }
 
-  // --- streams and events ------------------------------------------------------------------------
+  // Streams and events
 
   void synchronize(const Execution& on) override {
     const DeviceGuard guard(on.device);
@@ -249,8 +249,7 @@ class CudaBackend final : public Backend {
     return milliseconds;
   }
 
-  // --- graphs
-  // --------------------------------------------------------------------------------------
+  // Graphs
 
   void begin_capture(const Execution& on) override {
     const DeviceGuard guard(on.device);

@@ -189,13 +189,17 @@ void DeviceMemory::reset_peak() {
 // Pinned memory
 
 void* PinnedMemory::allocate(size_t bytes) {
+  const RelaxedCapture relaxed;  // queries and allocations are no part of a graph
   const size_t size = round_size(bytes);
   std::lock_guard<std::mutex> lock(mutex_);
   std::vector<void*>& free = free_[size];
   for (size_t i = 0; i < free.size(); ++i) {
     void* const data = free[i];
     const cudaEvent_t done = blocks_.at(data).done;
-    if (done != nullptr && cudaEventQuery(done) != cudaSuccess) continue;
+    if (done != nullptr && cudaEventQuery(done) != cudaSuccess) {
+      cudaGetLastError();  // of an event inside a graph, whose memory stays the graph's
+      continue;
+    }
     free.erase(free.begin() + static_cast<std::ptrdiff_t>(i));
     return data;
   }
