@@ -16,7 +16,8 @@ ROOT = "pymodel"  # the package's own __init__.py
 LAYERS = [
     ["errors+files"],
     ["_core"],
-    ["device+random"],
+    ["device+random+dtypes"],
+    ["array"],
     ["cuda"],
     ["tensor+tensor_methods+autograd"],
     ["ops"],

@@ -18,9 +18,10 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from pymodel.dtypes import numpy_dtype
 from pymodel.errors import CheckpointError
 from pymodel.models.config import read_json
-from pymodel.tensor import Tensor, numpy_dtype
+from pymodel.tensor import Tensor
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 from pymodel import _core
 from pymodel.autograd import no_grad
 from pymodel.device import device as Device
+from pymodel.dtypes import numpy_dtype
 from pymodel.errors import CheckpointError
 from pymodel.nn.parameter import Parameter
-from pymodel.tensor import Tensor, numpy_dtype, tensor
+from pymodel.tensor import Tensor, tensor
 
 Self = TypeVar("Self", bound="Module")
 

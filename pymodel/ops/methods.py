@@ -12,10 +12,11 @@ import numpy as np
 
 from pymodel import _core
 from pymodel.autograd import is_grad_enabled
+from pymodel.dtypes import numpy_dtype
 from pymodel.ops import activation, elementwise, reduce, transfer
 from pymodel.ops.elementwise import Operand, raw
 from pymodel.ops.matmul import matmul
-from pymodel.tensor import Tensor, numpy_dtype
+from pymodel.tensor import Tensor
 
 _DTYPES = ("float32", "float16", "bfloat16", "int32", "int64", "uint8", "bool")
 

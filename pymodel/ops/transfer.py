@@ -5,8 +5,9 @@ from __future__ import annotations
 from pymodel import _core
 from pymodel.autograd import record, wants_grad
 from pymodel.device import device as Device
+from pymodel.dtypes import numpy_dtype
 from pymodel.ops.elementwise import cast
-from pymodel.tensor import Tensor, numpy_dtype
+from pymodel.tensor import Tensor
 
 
 def to(x: Tensor, dtype: str, device: str | None = None, non_blocking: bool = False) -> Tensor:

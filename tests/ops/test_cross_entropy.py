@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from reference import EPSILON, TORCH_DTYPES, assert_as_good_as_torch, gradient_of, to_torch
 
 import pymodel as pm
-from pymodel.tensor import numpy_dtype
+from pymodel.dtypes import numpy_dtype
 
 DTYPES = ["float32", "float16", "bfloat16"]
 

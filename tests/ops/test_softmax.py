@@ -4,7 +4,7 @@ import torch
 from reference import assert_as_good_as_torch, check_op, gradient_of, to_torch
 
 import pymodel as pm
-from pymodel.tensor import numpy_dtype
+from pymodel.dtypes import numpy_dtype
 
 DTYPES = ["float32", "float16", "bfloat16"]
 PAIRS = {"softmax": (pm.ops.softmax, torch.softmax), "log_softmax": (pm.ops.log_softmax, torch.log_softmax)}
