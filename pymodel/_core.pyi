@@ -49,6 +49,7 @@ class Array:
 
 def empty(shape: Sequence[int], dtype: str, device: str, /) -> Array: ...
 def from_numpy(source: np.ndarray[Any, Any], dtype: str, /) -> Array: ...
+def sole_heirs(results: Sequence[Any], incoming: Sequence[Array], owned: Sequence[bool], /) -> list[bool]: ...
 def isa() -> str: ...
 def detected_isa() -> str: ...
 def num_threads() -> int: ...
@@ -119,17 +120,8 @@ def tf32() -> bool: ...
 # -- layer_norm.cpp -----------------------------------------------------------------------------------
 
 def layer_norm_forward(
-    x: Array,
-    residual: Array | None,
-    sum: Array | None,
-    weight: Array | None,
-    bias: Array | None,
-    y: Array,
-    mean: Array | None,
-    rstd: Array,
-    eps: float,
-    /,
-) -> None: ...
+    x: Array, residual: Array | None, weight: Array | None, bias: Array | None, eps: float, centred: bool, /
+) -> tuple[Array, Array | None, Array, Array | None, Array]: ...
 def layer_norm_backward(
     dy: Array,
     dsum: Array | None,
@@ -137,12 +129,35 @@ def layer_norm_backward(
     weight: Array | None,
     mean: Array | None,
     rstd: Array,
-    dx: Array,
     dweight: Array | None,
     dbias: Array | None,
     accumulate: bool,
     /,
-) -> None: ...
+) -> Array: ...
+
+# -- linear.cpp, rows.cpp -------------------------------------------------------------------------------
+
+def rows(array: Array, /) -> Array: ...
+def linear(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    residual: Array | None,
+    activation: str,
+    transposed: bool,
+    save: bool,
+    /,
+) -> tuple[Array, Array, Array | None]: ...
+def linear_input_gradient(
+    dz: Array,
+    weight: Array,
+    transposed: bool,
+    like: Array,
+    activation: str = "none",
+    preactivation: Array | None = None,
+    /,
+) -> Array: ...
+def linear_weight_gradient(x: Array, dz: Array, transposed: bool, target: Array | None, /) -> Array: ...
 
 # -- elementwise.cpp ----------------------------------------------------------------------------------
 

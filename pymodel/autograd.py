@@ -100,7 +100,7 @@ class Node:
         self, name: str, inputs: Sequence[Tensor | None], backward: Callable[..., Any], outputs: int
     ) -> None:
         self.name = name
-        self.inputs: tuple[_Source | None, ...] = tuple(map(_source, inputs))
+        self.inputs: tuple[_Source | None, ...] = tuple([_source(x) for x in inputs])
         self.backward: Callable[..., Any] | None = backward
         self.gradients: list[_Gradient | None] = [None] * outputs
         self.order = next(_order)
@@ -256,31 +256,19 @@ def _step(node: Node, uses: dict[int, int]) -> None:
     """Runs one node's backward and hands the results on."""
     function, inputs, slots = node.backward, node.inputs, node.gradients
     node.consume()
-    if function is None or all(slot is None for slot in slots):
+    present = [slot for slot in slots if slot is not None]
+    if function is None or not present:
         results: Any = (None,) * len(inputs)
     else:
         results = function(*[None if slot is None else slot.array for slot in slots])
         if not isinstance(results, tuple):
             results = (results,)
-    owned = _ownership(results, [slot for slot in slots if slot is not None])
+    # A fresh array may be added to in place. One that shows an incoming gradient may if it is the
+    # only heir to all of it.
+    owned = _core.sole_heirs(results, [slot.array for slot in present], [slot.owned for slot in present])
     for source, result, own in zip(inputs, results, owned, strict=True):
         if source is not None:
             _deliver(source, result, own, uses)
-
-
-def _ownership(results: tuple[Any, ...], incoming: list[_Gradient]) -> list[bool]:
-    """Which results may be added to in place, because no other gradient shares their memory.
-
-    A fresh array may. One that shows an incoming gradient may if it is the only heir to all of it.
-    """
-    arrays = [r if isinstance(r, _core.Array) else None for r in results]
-    owned = [a is not None and a.contiguous for a in arrays]
-    for slot in incoming:
-        heirs = [i for i, a in enumerate(arrays) if a is not None and a.shares_storage(slot.array)]
-        for i in heirs:
-            whole = results[i].numel == slot.array.numel
-            owned[i] = owned[i] and slot.owned and whole and len(heirs) == 1
-    return owned
 
 
 def _deliver(source: _Source, gradient: Any, owned: bool, uses: dict[int, int]) -> None:

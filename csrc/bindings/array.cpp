@@ -86,6 +86,30 @@ Array from_numpy(const py::array& source, const std::string& dtype_text) {
   return Array(std::move(storage), 0, dtype, shape, strides);
 }
 
+// Which results of a backward function share their memory with no other gradient, so that they may
+// be added to in place: fresh dense arrays, and those that alone show all of an incoming gradient
+// which was itself `owned`. Other objects among the results count as shared.
+py::list sole_heirs(const py::sequence& results, const std::vector<const Array*>& incoming,
+                    const std::vector<bool>& owned) {
+  std::vector<const Array*> arrays;
+  for (const py::handle result : results) {
+    arrays.push_back(py::isinstance<Array>(result) ? result.cast<const Array*>() : nullptr);
+  }
+  py::list alone(arrays.size());
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    bool mine = arrays[i] != nullptr && arrays[i]->contiguous();
+    for (size_t k = 0; mine && k < incoming.size(); ++k) {
+      if (arrays[i]->storage() != incoming[k]->storage()) continue;
+      mine = owned[k] && arrays[i]->numel() == incoming[k]->numel();
+      for (size_t j = 0; mine && j < arrays.size(); ++j) {
+        mine = j == i || arrays[j] == nullptr || arrays[j]->storage() != incoming[k]->storage();
+      }
+    }
+    alone[i] = py::bool_(mine);
+  }
+  return alone;
+}
+
 }  // namespace
 
 PYMODEL_BINDINGS(m) {
@@ -128,6 +152,7 @@ PYMODEL_BINDINGS(m) {
           return Array::empty(shape, parse_dtype(dtype), parse_device(device));
         });
   m.def("from_numpy", &from_numpy);
+  m.def("sole_heirs", &sole_heirs);
 
   m.def("isa", [] { return isa_name(active_isa()); });
   m.def("detected_isa", [] { return isa_name(detected_isa()); });

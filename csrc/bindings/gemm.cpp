@@ -1,9 +1,9 @@
-#include "ops/gemm/gemm.h"
+#include "bindings/gemm.h"
 
 #include <atomic>
 
 #include "bindings/activation.h"
-#include "bindings/bindings.h"
+#include "ops/gemm/gemm.h"
 
 namespace pymodel {
 
@@ -22,9 +22,9 @@ static void run(Gemm& g, Device device) {
   PYMODEL_RUN(gemm, device, g);
 }
 
-static void run_gemm(const Array& a, const Array& b, const Array& c, const Array* bias,
-                     const Array* residual, const Array* preactivation, float alpha, float beta,
-                     const std::string& activation, bool activation_gradient) {
+void run_gemm(const Array& a, const Array& b, const Array& c, const Array* bias,
+              const Array* residual, const Array* preactivation, float alpha, float beta,
+              const std::string& activation, bool activation_gradient) {
   const Checker check("gemm");
   check.ndim("a", a, 2);
   check.floating("a", a);

@@ -1,23 +1,22 @@
 #include "ops/layer_norm/layer_norm.h"
 
-#include "bindings/bindings.h"
+#include "bindings/rows.h"
 
 namespace pymodel {
 namespace {
 
-void forward(const Array& x, const Array* residual, const Array* sum, const Array* weight,
-             const Array* bias, const Array& y, const Array* mean, const Array& rstd, float eps) {
-  const Checker check(mean == nullptr ? "rms_norm" : "layer_norm");
-  check.ndim("x", x, 2);
+// (y and the sum with x's shape, the sum None without residual; then by rows what was normalised,
+// the mean, None when not `centred`, and rstd)
+py::tuple forward(const Array& x, const Array* residual, const Array* weight, const Array* bias,
+                  float eps, bool centred) {
+  const Checker check(centred ? "layer_norm" : "rms_norm");
+  if (x.ndim() == 0) check.fail("x must have at least one dimension");
   check.floating("x", x);
-  check.unit_stride("x", x);
-  const int64_t rows = x.size(0), columns = x.size(1);
+  const int64_t columns = x.size(-1);
   if (columns == 0) check.fail("the normalised dimension must not be empty");
-  for (auto [name, array] : {std::pair{"residual", residual}, std::pair{"sum", sum}}) {
-    if (array == nullptr) continue;
-    check.shape_like(name, *array, x);
-    check.dtype(name, *array, {x.dtype()});
-    check.unit_stride(name, *array);
+  if (residual != nullptr) {
+    check.shape_like("residual", *residual, x);
+    check.dtype("residual", *residual, {x.dtype()});
   }
   for (auto [name, array] : {std::pair{"weight", weight}, std::pair{"bias", bias}}) {
     if (array == nullptr) continue;
@@ -25,47 +24,48 @@ void forward(const Array& x, const Array* residual, const Array* sum, const Arra
     check.dtype(name, *array, {x.dtype()});
     check.contiguous(name, *array);
   }
-  check.shape_like("out", y, x);
-  check.dtype("out", y, {x.dtype()});
-  check.unit_stride("out", y);
-  for (auto [name, array] : {std::pair{"mean", mean}, std::pair{"rstd", &rstd}}) {
-    if (array == nullptr) continue;
-    check.shape(name, *array, {rows});
-    check.dtype(name, *array, {DType::float32});
-    check.contiguous(name, *array);
-  }
-  if ((residual == nullptr) != (sum == nullptr)) check.fail("residual and sum go together");
-  check.same_device({&x, residual, sum, weight, bias, &y, mean, &rstd});
+  check.same_device({&x, residual, weight, bias});
+  const Array rows = rows_of(x);
+  const Array y = Array::empty(rows.shape(), x.dtype(), x.device());
+  const Array sum = residual == nullptr ? rows : Array::empty(rows.shape(), x.dtype(), x.device());
+  const Array residual_rows = residual == nullptr ? rows : rows_of(*residual);
+  const Array rstd = Array::empty({rows.size(0)}, DType::float32, x.device());
+  const Array mean = centred ? Array::empty(rstd.shape(), DType::float32, x.device()) : rstd;
   LayerNormForward args;
-  args.x = x.view();
-  args.residual = view_or_null(residual);
-  args.sum = view_or_null(sum);
+  args.x = rows.view();
+  if (residual != nullptr) {
+    args.residual = residual_rows.view();
+    args.sum = sum.view();
+  }
   args.weight = view_or_null(weight);
   args.bias = view_or_null(bias);
   args.y = y.view();
-  args.mean = view_or_null(mean);
+  if (centred) args.mean = mean.view();
   args.rstd = rstd.view();
   args.eps = eps;
   PYMODEL_RUN(layer_norm_forward, x.device(), args);
+  py::object shown_sum = residual == nullptr ? py::none() : py::cast(shaped_like(sum, x));
+  py::object shown_mean = centred ? py::cast(mean) : py::none();
+  return py::make_tuple(shaped_like(y, x), std::move(shown_sum), sum, std::move(shown_mean), rstd);
 }
 
 // Called by the op's own backward with what its forward saved: only what the user could have got
-// wrong, the incoming gradients, is checked.
-void backward(const Array& dy, const Array* dsum, const Array& input, const Array* weight,
-              const Array* mean, const Array& rstd, const Array& dx, const Array* dweight,
-              const Array* dbias, bool accumulate) {
+// wrong, the incoming gradients, is checked. Returns dx with the shape of dy.
+Array backward(const Array& dy, const Array* dsum, const Array& input, const Array* weight,
+               const Array* mean, const Array& rstd, const Array* dweight, const Array* dbias,
+               bool accumulate) {
   const Checker check(mean == nullptr ? "rms_norm backward" : "layer_norm backward");
-  check.shape_like("gradient", dy, input);
-  check.dtype("gradient", dy, {input.dtype()});
-  check.unit_stride("gradient", dy);
-  if (dsum != nullptr) {
-    check.shape_like("gradient of the sum", *dsum, input);
-    check.dtype("gradient of the sum", *dsum, {input.dtype()});
-    check.unit_stride("gradient of the sum", *dsum);
+  const Array dy_rows = rows_of(dy);
+  const Array dsum_rows = dsum == nullptr ? dy_rows : rows_of(*dsum);
+  for (auto [name, rows] :
+       {std::pair{"gradient", &dy_rows}, std::pair{"gradient of the sum", &dsum_rows}}) {
+    check.shape_like(name, *rows, input);
+    check.dtype(name, *rows, {input.dtype()});
   }
+  const Array dx = Array::empty(input.shape(), input.dtype(), input.device());
   LayerNormBackward args;
-  args.dy = dy.view();
-  args.dsum = view_or_null(dsum);
+  args.dy = dy_rows.view();
+  if (dsum != nullptr) args.dsum = dsum_rows.view();
   args.input = input.view();
   args.weight = view_or_null(weight);
   args.mean = view_or_null(mean);
@@ -74,10 +74,12 @@ void backward(const Array& dy, const Array* dsum, const Array& input, const Arra
   args.dweight = view_or_null(dweight);
   args.dbias = view_or_null(dbias);
   args.accumulate = accumulate;
-  const Workspace workspace(dy.device(), layer_norm_workspace(dy.size(0), dy.size(1)),
-                            layer_norm_device_workspace(dy.size(0), dy.size(1)));
+  const int64_t rows = input.size(0), columns = input.size(1);
+  const Workspace workspace(dy.device(), layer_norm_workspace(rows, columns),
+                            layer_norm_device_workspace(rows, columns));
   args.workspace = workspace.data();
   PYMODEL_RUN(layer_norm_backward, dy.device(), args);
+  return shaped_like(dx, dy);
 }
 
 }  // namespace

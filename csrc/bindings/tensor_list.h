@@ -29,6 +29,29 @@ inline std::string list_item(const char* list, size_t index) {
   return std::string(list) + "[" + std::to_string(index) + "]";
 }
 
+inline bool same_shape(const Array& a, const Array& b) {
+  if (a.ndim() != b.ndim()) return false;
+  for (int dim = 0; dim < a.ndim(); ++dim) {
+    if (a.size(dim) != b.size(dim)) return false;
+  }
+  return true;
+}
+
+// A dense array of another one's shape and place. The name is put together only for an error: a
+// step checks hundreds of arrays.
+inline void check_beside(const Checker& check, const char* list, size_t index, const Array& array,
+                         DType dtype, const Array& parameter) {
+  if (array.dtype() == dtype && array.contiguous() && same_shape(array, parameter) &&
+      array.device() == parameter.device()) {
+    return;
+  }
+  const std::string name = list_item(list, index);
+  check.shape_like(name.c_str(), array, parameter);
+  check.dtype(name.c_str(), array, {dtype});
+  check.contiguous(name.c_str(), array);
+  check.same_device({&parameter, &array});
+}
+
 // Checks that each list has one entry per parameter.
 inline void check_lengths(const Checker& check, size_t wanted,
                           std::initializer_list<std::pair<const char*, size_t>> lists) {
@@ -45,11 +68,7 @@ inline float* optimizer_state(const Checker& check, const char* list, const Arra
                               size_t index, const Array& parameter) {
   const Array* array = arrays[index];
   if (array == nullptr) return nullptr;
-  const std::string name = list_item(list, index);
-  check.shape_like(name.c_str(), *array, parameter);
-  check.dtype(name.c_str(), *array, {DType::float32});
-  check.contiguous(name.c_str(), *array);
-  check.same_device({&parameter, array});
+  check_beside(check, list, index, *array, DType::float32, parameter);
   return data_as<float>(array->view());
 }
 
@@ -69,16 +88,17 @@ inline T* device_scalar(const Checker& check, const char* name, const Array* arr
 // Checks parameter and gradient `index`, and that a master is there exactly when one is needed.
 inline void check_parameter(const Checker& check, const ArrayList& parameters,
                             const ArrayList& grads, const ArrayList& masters, size_t index) {
-  const std::string name = list_item("parameters", index), grad_name = list_item("grads", index);
-  if (parameters[index] == nullptr) check.fail(name + " must be an array, got None");
-  if (grads[index] == nullptr) check.fail(grad_name + " must be an array, got None");
+  for (auto [list, arrays] : {std::pair{"parameters", &parameters}, std::pair{"grads", &grads}}) {
+    if ((*arrays)[index] == nullptr)
+      check.fail(list_item(list, index) + " must be an array, got None");
+  }
   const Array &parameter = *parameters[index], &grad = *grads[index];
-  check.floating(name.c_str(), parameter);
-  check.contiguous(name.c_str(), parameter);
-  check.shape_like(grad_name.c_str(), grad, parameter);
-  check.dtype(grad_name.c_str(), grad, {parameter.dtype()});
-  check.contiguous(grad_name.c_str(), grad);
-  check.same_device({&parameter, &grad});
+  if (!is_floating(parameter.dtype()) || !parameter.contiguous()) {
+    const std::string name = list_item("parameters", index);
+    check.floating(name.c_str(), parameter);
+    check.contiguous(name.c_str(), parameter);
+  }
+  check_beside(check, "grads", index, grad, parameter.dtype(), parameter);
   const bool wanted = parameter.dtype() != DType::float32;
   if ((masters[index] != nullptr) == wanted) return;
   check.fail(list_item("masters", index) + (wanted ? " must be given" : " must be None") +

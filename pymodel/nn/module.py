@@ -132,7 +132,20 @@ class Module:
 
     def parameters(self) -> Iterator[Parameter]:
         """Every parameter once."""
-        return (parameter for _, parameter in self.named_parameters())
+        found: dict[int, Parameter] = {}
+        self._collect_parameters(found)
+        return iter(found.values())
+
+    def _collect_parameters(self, found: dict[int, Parameter]) -> None:
+        """`named_parameters` without the names, which cost more than the walk: clipping asks every step."""
+        children = []
+        for value in vars(self).values():
+            if isinstance(value, Parameter):
+                found.setdefault(id(value), value)
+            elif isinstance(value, Module):
+                children.append(value)
+        for child in children:
+            child._collect_parameters(found)
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Buffers with their dotted names."""

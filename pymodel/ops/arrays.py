@@ -13,17 +13,7 @@ from pymodel.tensor import Tensor
 
 def rows(array: _core.Array) -> _core.Array:
     """(..., columns) seen as (rows, columns), copied only where no view has that shape."""
-    shape = array.shape
-    count = 1
-    for extent in shape[:-1]:
-        count *= extent
-    strides = array.strides
-    if strides[-1] != 1 and shape[-1] > 1:
-        array = copy_of(array)
-    try:
-        return array.reshape([count, shape[-1]])
-    except ValueError:
-        return copy_of(array).reshape([count, shape[-1]])
+    return _core.rows(array)
 
 
 def copy_of(array: _core.Array) -> _core.Array:

@@ -6,7 +6,7 @@ from typing import Any, overload
 
 from pymodel import _core
 from pymodel.autograd import ACCUMULATED, record, wants_grad
-from pymodel.ops.arrays import copy_of, parameter_gradients, rows
+from pymodel.ops.arrays import copy_of, parameter_gradients
 from pymodel.tensor import Tensor
 
 
@@ -50,38 +50,26 @@ def normalize(
     op: str, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, residual: Tensor | None
 ) -> Any:
     """What `layer_norm` and `rms_norm` share; only the former has means."""
-    if x.ndim == 0:
-        raise ValueError(f"{op}: x must have at least one dimension")
-    shape, columns = x.shape, x.shape[-1]
-    rows_of_x = rows(x._array)
-    rows_of_residual = None if residual is None else rows(residual._array)
-    y = rows_of_x.empty_like()
-    total = None if residual is None else rows_of_x.empty_like()
-    count = rows_of_x.shape[0]
-    mean = _core.empty([count], "float32", x.device) if op == "layer_norm" else None
-    rstd = _core.empty([count], "float32", x.device)
     weight_array = None if weight is None else weight._array
     bias_array = None if bias is None else bias._array
-    _core.layer_norm_forward(rows_of_x, rows_of_residual, total, weight_array, bias_array, y, mean, rstd, eps)
-    result = Tensor(y.reshape(shape))
-    outputs = (result,) if total is None else (result, Tensor(total.reshape(shape)))
+    residual_array = None if residual is None else residual._array
+    y, total, saved, mean, rstd = _core.layer_norm_forward(
+        x._array, residual_array, weight_array, bias_array, eps, op == "layer_norm"
+    )
+    result = Tensor(y)
+    outputs = (result,) if total is None else (result, Tensor(total))
     if wants_grad(x, residual, weight, bias):
-        saved = rows_of_x if total is None else total
+        x_wanted, residual_wanted = x.requires_grad, residual is not None and residual.requires_grad
 
         def backward(dy: _core.Array | None, dsum: _core.Array | None = None) -> tuple[Any, ...]:
             if dy is None:  # only the sum was used
                 return dsum, dsum, None, None
-            dx = saved.empty_like()
-            dweight, dbias, accumulate = parameter_gradients(weight, bias, columns, saved.dtype)
-            dsum_rows = None if dsum is None else rows(dsum)
-            _core.layer_norm_backward(
-                rows(dy), dsum_rows, saved, weight_array, mean, rstd, dx, dweight, dbias, accumulate
+            dweight, dbias, accumulate = parameter_gradients(weight, bias, saved.shape[1], saved.dtype)
+            dx = _core.layer_norm_backward(
+                dy, dsum, saved, weight_array, mean, rstd, dweight, dbias, accumulate
             )
-            dx = dx.reshape(shape)
             # Both branches of the addition share one gradient; each must own its memory.
-            dresidual = None
-            if residual is not None and residual.requires_grad:
-                dresidual = dx if not x.requires_grad else copy_of(dx)
+            dresidual = (copy_of(dx) if x_wanted else dx) if residual_wanted else None
             if accumulate:
                 dweight = None if dweight is None else ACCUMULATED
                 dbias = None if dbias is None else ACCUMULATED

@@ -6,7 +6,6 @@ from typing import Any
 
 from pymodel import _core
 from pymodel.autograd import ACCUMULATED, accumulation_buffer, record, wants_grad
-from pymodel.ops.arrays import rows
 from pymodel.tensor import Tensor
 
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid")
@@ -36,34 +35,27 @@ def linear(
 
     Raises: ValueError for shapes or an activation that do not fit, TypeError for mixed dtypes.
     """
-    _check("linear", x, weight, bias, transposed)
-    _check_residual("linear", residual, x, weight.shape[1 if transposed else 0])
-    x_rows = rows(x._array)
-    w = weight._array if transposed else weight._array.permute([1, 0])
     recorded = wants_grad(x, weight, bias, residual)
-    shape = [x_rows.shape[0], w.shape[1]]
-    y = _core.empty(shape, x.dtype, x.device)
-    pre = _core.empty(shape, x.dtype, x.device) if recorded and activation else None
-    _core.gemm(
-        x_rows,
-        w,
-        y,
-        _array(bias),
-        None if residual is None else rows(residual._array),
-        pre,
-        activation=activation or "none",
-    )
-    result = Tensor(y.reshape((*x.shape[:-1], shape[1])))
+    save = recorded and activation is not None
+    w = weight._array
+    try:
+        y, x_rows, pre = _core.linear(
+            x._array, w, _array(bias), _array(residual), activation or "none", transposed, save
+        )
+    except (TypeError, ValueError):
+        _check("linear", x, weight, bias, transposed)
+        _check_residual("linear", residual, x, weight.shape[1 if transposed else 0])
+        raise
+    result = Tensor(y)
     if recorded:
-        x_shape = x.shape
+        x_wanted = x.requires_grad
 
         def backward(dy: _core.Array) -> tuple[Any, ...]:
-            dz = rows(dy)
+            dz = dy
             if pre is not None and activation is not None:
-                product = pre.empty_like()
-                _core.activation_backward(activation, pre, dz, product)
-                dz = product
-            dx = input_gradient(x, dz, w, x_shape)
+                dz = pre.empty_like()
+                _core.activation_backward(activation, pre, _core.rows(dy), dz)
+            dx = _core.linear_input_gradient(dz, w, transposed, dy) if x_wanted else None
             dweight = weight_gradient(weight, x_rows, dz, transposed)
             return dx, dweight, bias_gradient(bias, dz), dy
 
@@ -106,59 +98,35 @@ def mlp(
         raise ValueError(
             f"mlp: activation {activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}"
         )
-    _check("mlp", x, weight1, bias1, transposed, "weight1", "bias1")
-    hidden_width = weight1.shape[1 if transposed else 0]
-    if weight2.ndim != 2 or weight2.shape[0 if transposed else 1] != hidden_width:
-        wanted = f"({hidden_width}, out)" if transposed else f"(out, {hidden_width})"
-        raise ValueError(f"mlp: weight2 must have shape {wanted}, got {weight2.shape}")
-    _check_residual("mlp", residual, x, weight2.shape[1 if transposed else 0])
-    x_rows = rows(x._array)
-    w1, w2 = (w._array if transposed else w._array.permute([1, 0]) for w in (weight1, weight2))
-    count = x_rows.shape[0]
     recorded = wants_grad(x, weight1, bias1, weight2, bias2, residual)
-    hidden = _core.empty([count, hidden_width], x.dtype, x.device)
-    pre = hidden.empty_like() if recorded else None
-    _core.gemm(x_rows, w1, hidden, _array(bias1), None, pre, activation=activation)
-    y = _core.empty([count, w2.shape[1]], x.dtype, x.device)
-    _core.gemm(hidden, w2, y, _array(bias2), None if residual is None else rows(residual._array))
-    result = Tensor(y.reshape((*x.shape[:-1], w2.shape[1])))
+    w1, w2 = weight1._array, weight2._array
+    try:
+        hidden, x_rows, pre = _core.linear(
+            x._array, w1, _array(bias1), None, activation, transposed, recorded
+        )
+        y, hidden, _ = _core.linear(hidden, w2, _array(bias2), _array(residual), "none", transposed, False)
+    except (TypeError, ValueError):
+        _check("mlp", x, weight1, bias1, transposed, "weight1", "bias1")
+        hidden_width = weight1.shape[1 if transposed else 0]
+        if weight2.ndim != 2 or weight2.shape[0 if transposed else 1] != hidden_width:
+            wanted = f"({hidden_width}, out)" if transposed else f"(out, {hidden_width})"
+            raise ValueError(f"mlp: weight2 must have shape {wanted}, got {weight2.shape}") from None
+        _check_residual("mlp", residual, x, weight2.shape[1 if transposed else 0])
+        raise
+    result = Tensor(y)
     if recorded:
-        x_shape = x.shape
+        x_wanted = x.requires_grad
 
         def backward(dy: _core.Array) -> tuple[Any, ...]:
-            dy_rows = rows(dy)
-            dweight2 = weight_gradient(weight2, hidden, dy_rows, transposed)
-            dpre = hidden.empty_like()
-            _core.gemm(
-                dy_rows,
-                w2.permute([1, 0]),
-                dpre,
-                preactivation=pre,
-                activation=activation,
-                activation_gradient=True,
-            )
+            dweight2 = weight_gradient(weight2, hidden, dy, transposed)
+            dpre = _core.linear_input_gradient(dy, w2, transposed, hidden, activation, pre)
             dweight1 = weight_gradient(weight1, x_rows, dpre, transposed)
-            dx = input_gradient(x, dpre, w1, x_shape)
-            return (
-                dx,
-                dweight1,
-                bias_gradient(bias1, dpre),
-                dweight2,
-                bias_gradient(bias2, dy_rows),
-                dy,
-            )
+            dx = _core.linear_input_gradient(dpre, w1, transposed, dy) if x_wanted else None
+            dbias1, dbias2 = bias_gradient(bias1, dpre), bias_gradient(bias2, dy)
+            return dx, dweight1, dbias1, dweight2, dbias2, dy
 
         record("mlp", result, (x, weight1, bias1, weight2, bias2, residual), backward)
     return result
-
-
-def input_gradient(x: Tensor, dz: _core.Array, w: _core.Array, shape: tuple[int, ...]) -> _core.Array | None:
-    """dx = dz w^T for z = x w, with w (in, out) in any strides."""
-    if not x.requires_grad:
-        return None
-    dx = _core.empty([dz.shape[0], w.shape[0]], x.dtype, x.device)
-    _core.gemm(dz, w.permute([1, 0]), dx)
-    return dx.reshape(shape)
 
 
 def weight_gradient(weight: Tensor, x: _core.Array, dz: _core.Array, transposed: bool) -> Any:
@@ -166,19 +134,15 @@ def weight_gradient(weight: Tensor, x: _core.Array, dz: _core.Array, transposed:
     if not weight.requires_grad:
         return None
     buffer = accumulation_buffer(weight)
-    target = _core.empty(weight.shape, weight.dtype, weight.device) if buffer is None else buffer
-    left, right = (x, dz) if transposed else (dz, x)
-    _core.gemm(left.permute([1, 0]), right, target, beta=0.0 if buffer is None else 1.0)
-    return target if buffer is None else ACCUMULATED
+    dweight = _core.linear_weight_gradient(x, dz, transposed, buffer)
+    return dweight if buffer is None else ACCUMULATED
 
 
 def bias_gradient(bias: Tensor | None, dz: _core.Array) -> _core.Array | None:
     """dbias = sum of dz over the rows."""
     if bias is None or not bias.requires_grad:
         return None
-    dbias = _core.empty(bias.shape, bias.dtype, bias.device)
-    _core.reduce("sum", dz, dbias, [0])
-    return dbias
+    return _core.reduce("sum", _core.rows(dz), None, [0])
 
 
 def _array(tensor: Tensor | None) -> _core.Array | None:
