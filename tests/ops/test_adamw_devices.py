@@ -12,7 +12,8 @@ from pymodel import _core, cuda, optim
 
 MAKERS: dict[str, Any] = {
     "adamw": lambda p, **o: optim.AdamW(p, lr=0.02, weight_decay=0.1, **o),
-    "adam": lambda p, **o: optim.Adam(p, lr=0.01, weight_decay=0.3, **o),
+    # Where a gradient and its penalty cancel, a tiny eps would blow their rounding up to a whole step.
+    "adam": lambda p, **o: optim.Adam(p, lr=0.01, weight_decay=0.3, eps=1e-3, **o),
     "sgd": lambda p, **o: optim.SGD(p, lr=0.1, **o),
     "nesterov": lambda p, **o: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, **o),
 }
