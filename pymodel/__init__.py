@@ -12,6 +12,7 @@ from pymodel.device import (
     set_default_device,
     set_num_threads,
     synchronize,
+    training_dtype,
 )
 from pymodel.ops import get_float32_matmul_precision, rand, randn, set_float32_matmul_precision
 from pymodel.random import get_rng_state, initial_seed, manual_seed, set_rng_state
@@ -53,5 +54,6 @@ __all__ = [
     "set_rng_state",
     "synchronize",
     "tensor",
+    "training_dtype",
     "zeros",
 ]

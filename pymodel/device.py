@@ -92,6 +92,20 @@ def set_default_device(name: str) -> None:
     _default.device = device(name)
 
 
+# -- what a device is good at -------------------------------------------------------------------------
+
+
+def training_dtype(name: str = "cpu") -> str:
+    """The dtype to train in on a device: "bfloat16" where it multiplies that faster than float32.
+
+    That is every GPU with our kernels, and processors with AVX-512 BF16 or AMX. Products are summed in
+    float32 and optimizers keep float32 master weights, so losses follow those of float32 closely.
+    """
+    where = device(name)
+    native = where.type == "cuda" or (where.type == "cpu" and _core.isa().endswith("bf16"))
+    return "bfloat16" if native else "float32"
+
+
 # -- threads ----------------------------------------------------------------------------------------
 
 

@@ -233,3 +233,10 @@ def test_device_module_moves_with_its_gradients(name):
     np.testing.assert_array_equal(twin.weight.numpy(), layer.weight.numpy())
     layer.to(device="cpu", dtype="bfloat16")
     assert (layer.weight.device, layer.weight.dtype) == ("cpu", "bfloat16")
+
+
+def test_device_training_dtype_follows_the_hardware() -> None:
+    wanted = "bfloat16" if _core.isa().endswith("bf16") else "float32"
+    assert pm.training_dtype() == pm.training_dtype("cpu") == wanted
+    with pytest.raises(DeviceError):
+        pm.training_dtype("tpu")

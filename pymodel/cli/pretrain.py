@@ -101,8 +101,9 @@ class PretrainOptions:
     """Decides the first weights, the order of the text, dropout and the sample: same seed, same bits."""
     device: str = "auto"
     """cpu, cuda or cuda:N; auto takes a GPU if there is one that this build can use."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of weights and activations; bfloat16 keeps float32 master weights in the optimizer."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of weights and activations; bfloat16 keeps float32 master weights in the optimizer. auto goes on with
+    that of the checkpoint, or takes bfloat16 where the device multiplies it faster."""
 
 
 def run(words: Sequence[str]) -> None:

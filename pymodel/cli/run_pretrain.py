@@ -21,12 +21,14 @@ from pymodel.cli.stopped import CommandStopped
 from pymodel.data import LanguageModelBatches, evaluation_windows
 from pymodel.errors import ConfigError
 from pymodel.models import GPT2Config, GPT2LMHeadModel
+from pymodel.models.checkpoint import WeightFiles
 from pymodel.text import Tokenizer
 from pymodel.train import (
     METRICS_FILE,
     Trainer,
     TrainingArguments,
     TrainingInterrupted,
+    choose_checkpoint,
     plot_losses,
     read_metrics,
 )
@@ -102,7 +104,7 @@ def run_training(
         console,
     )
     pymodel.manual_seed(options.seed)
-    model = _model(options, text.tokenizer, device)
+    model = _model(options, text.tokenizer, _dtype(options, device), device)
     say(console, _summary(model, text))
     if before is not None:
         before(model, text)
@@ -138,15 +140,25 @@ def _config(options: PretrainOptions, vocab_size: int, **tokens: int | None) -> 
     )
 
 
-def _model(options: PretrainOptions, tokenizer: Tokenizer, device: str) -> GPT2LMHeadModel:
+def _dtype(options: PretrainOptions, device: str) -> str:
+    """The dtype to train in: a run goes on in its own, wherever it began."""
+    if options.dtype != "auto":
+        return options.dtype
+    checkpoint = choose_checkpoint(options.out, None if options.resume == "no" else options.resume)
+    if checkpoint is not None:
+        return WeightFiles(checkpoint).dtype
+    return pymodel.training_dtype(device)
+
+
+def _model(options: PretrainOptions, tokenizer: Tokenizer, dtype: str, device: str) -> GPT2LMHeadModel:
     if options.init_from:
-        return _model_to_go_on_with(options, options.init_from, tokenizer, device)
+        return _model_to_go_on_with(options, options.init_from, tokenizer, dtype, device)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    return GPT2LMHeadModel(_config(options, tokenizer.vocab_size, **ends), options.dtype, device)
+    return GPT2LMHeadModel(_config(options, tokenizer.vocab_size, **ends), dtype, device)
 
 
 def _model_to_go_on_with(
-    options: PretrainOptions, folder: str, tokenizer: Tokenizer, device: str
+    options: PretrainOptions, folder: str, tokenizer: Tokenizer, dtype: str, device: str
 ) -> GPT2LMHeadModel:
     config = GPT2Config.from_pretrained(folder)
     usual = PretrainOptions(data=(), out="")
@@ -167,7 +179,7 @@ def _model_to_go_on_with(
             "leave it out to use the model's own"
         )
     config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = options.dropout
-    return GPT2LMHeadModel.from_pretrained(folder, options.dtype, device, config=config)
+    return GPT2LMHeadModel.from_pretrained(folder, dtype, device, config=config)
 
 
 def _arguments(options: PretrainOptions) -> TrainingArguments:
@@ -219,8 +231,8 @@ def _summary(model: GPT2LMHeadModel, text: PreparedText) -> str:
     weights = sum(parameter.numel() for _, parameter in model.named_parameters())
     held_out = len(text.held_out) if text.held_out else 0
     return (
-        f"{weights / 1e6:.2f}M weights, {model.config.vocab_size} tokens in the vocabulary; text: "
-        f"{len(text.train):,} tokens to learn, {held_out:,} held out, "
+        f"{weights / 1e6:.2f}M weights in {model.dtype}, {model.config.vocab_size} tokens in the vocabulary; "
+        f"text: {len(text.train):,} tokens to learn, {held_out:,} held out, "
         f"{text.train.bytes_per_token:.2f} bytes per token"
     )
 

@@ -2,7 +2,7 @@
 
 from pymodel.train.arguments import TrainingArguments
 from pymodel.train.callbacks import TrainerCallback
-from pymodel.train.checkpoint import latest_checkpoint
+from pymodel.train.checkpoint import choose_checkpoint, latest_checkpoint
 from pymodel.train.examples import ExampleBatches, pad_examples
 from pymodel.train.interrupts import TrainingInterrupted
 from pymodel.train.metrics_file import METRICS_FILE, MetricsFile, read_metrics
@@ -23,6 +23,7 @@ __all__ = [
     "TrainerState",
     "TrainingArguments",
     "TrainingInterrupted",
+    "choose_checkpoint",
     "latest_checkpoint",
     "pad_examples",
     "plot_losses",

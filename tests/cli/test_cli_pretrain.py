@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from command_line import SMALL, TEXT, Result, command, environment, run, run_process, write_corpus
 
+import pymodel as pm
 from pymodel.models import GPT2LMHeadModel
 from pymodel.train import read_metrics
 
@@ -136,6 +137,21 @@ def test_pretrain_takes_options_from_a_file(corpus: Path, tmp_path: Path) -> Non
     assert "held-out" not in shown
     args = json.loads((tmp_path / "out" / "checkpoint-2" / "training_args.json").read_text())
     assert (args["max_steps"], args["learning_rate"]) == (2, 3e-3)
+
+
+@pytest.mark.parametrize("first", ["float32", "bfloat16"])
+def test_pretrain_goes_on_in_the_dtype_of_its_checkpoint(first: str, corpus: Path, tmp_path: Path) -> None:
+    def dtypes() -> set[str]:
+        state = GPT2LMHeadModel.from_pretrained(tmp_path / "out").state_dict()
+        return {parameter.dtype for parameter in state.values()}
+
+    pretrain(corpus, tmp_path / "out", "--max-steps", 4, "--dtype", first)
+    assert dtypes() == {first}
+    resumed = ["--max-steps", 5, "--dtype", "auto", "--resume", "auto"]
+    assert first in pretrain(corpus, tmp_path / "out", *resumed).stderr
+    assert dtypes() == {first}
+    pretrain(corpus, tmp_path / "out", "--max-steps", 1, "--dtype", "auto", "--overwrite")
+    assert dtypes() == {pm.training_dtype("cpu")}
 
 
 def test_pretrain_goes_on_from_a_model(straight: Path, corpus: Path, tmp_path: Path) -> None:
