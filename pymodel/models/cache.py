@@ -33,6 +33,18 @@ class KeyValueCache:
         self._values = [_core.empty(shape, dtype, device) for _ in range(layers)]
 
     @property
+    def lengths(self) -> np.ndarray:
+        """Tokens that each row holds, (batch,) int64; replaced as a whole, never changed in place."""
+        return self._lengths
+
+    @lengths.setter
+    def lengths(self, lengths: np.ndarray) -> None:
+        # Every layer of every step asks for these two.
+        self._lengths = lengths
+        self._longest = int(lengths.max(initial=0))
+        self._uniform = bool((lengths == self._longest).all())
+
+    @property
     def batch(self) -> int:
         """Rows."""
         return len(self.lengths)
@@ -44,12 +56,12 @@ class KeyValueCache:
 
     def get_seq_length(self) -> int:
         """Tokens in the longest row."""
-        return int(self.lengths.max(initial=0))
+        return self._longest
 
     @property
     def uniform(self) -> bool:
         """Whether all rows hold the same number of tokens."""
-        return bool((self.lengths == self.get_seq_length()).all())
+        return self._uniform
 
     def reserve(self, tokens: int) -> None:
         """Makes room for that many tokens per row, at least doubling when memory has to move."""
@@ -72,19 +84,17 @@ class KeyValueCache:
 
         The lengths stay as they are until `advance`, since every layer appends at the same place.
         """
-        tokens = keys.shape[1]
-        self.reserve(self.get_seq_length() + tokens)
+        past, tokens = self._longest, keys.shape[1]
+        self.reserve(past + tokens)
+        views = []
         for store, new in ((self._keys[layer], keys._array), (self._values[layer], values._array)):
-            if self.uniform:
-                start = self.get_seq_length()
-                _core.copy(new, store.slice(1, start, start + tokens, 1))
-                continue
-            for row, start in enumerate(self.lengths.tolist()):
-                _core.copy(new.select(0, row), store.select(0, row).slice(0, start, start + tokens, 1))
-        used = self.get_seq_length() + tokens
-        return Tensor(self._keys[layer].slice(1, 0, used, 1)), Tensor(
-            self._values[layer].slice(1, 0, used, 1)
-        )
+            if self._uniform:
+                _core.copy(new, store.slice(1, past, past + tokens, 1))
+            else:
+                for row, start in enumerate(self._lengths.tolist()):
+                    _core.copy(new.select(0, row), store.select(0, row).slice(0, start, start + tokens, 1))
+            views.append(Tensor(store.slice(1, 0, past + tokens, 1)))
+        return views[0], views[1]
 
     def advance(self, tokens: int | np.ndarray) -> None:
         """Counts tokens that all layers appended: one number, or one per row where some of what was
