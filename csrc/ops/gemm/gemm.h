@@ -77,13 +77,27 @@ constexpr int64_t kGemmRowBlock = 1024;
 constexpr int64_t kGemmColumnBlock = 1536;
 constexpr int64_t kGemmDepthBlock = 256;
 
+// Up to here rows are multiplied without packing.
+constexpr int64_t kGemmCpuFewRows = 8;
+// Where B has dense rows, a task then takes up to this many columns of a part of K: its sums stay
+// in the first-level cache.
+constexpr int64_t kGemmAxpyColumns = 3072;
+
+// Extent of a part of K: short, for the sake of rounding and of enough tasks, but at most 64 parts.
+static inline int64_t gemm_axpy_depth(int64_t k) { return k <= 64 * 64 ? 64 : (k + 63) / 64; }
+static inline int64_t gemm_axpy_parts(int64_t k) {
+  return (k + gemm_axpy_depth(k) - 1) / gemm_axpy_depth(k);
+}
+
 // Bytes of scratch memory: one packed block of A and of B, and a float32 block of C.
 static inline int64_t gemm_workspace(int64_t m, int64_t n, int64_t k) {
+  const int64_t few_rows = m <= kGemmCpuFewRows ? 4 * gemm_axpy_parts(k) * m * n : 0;
   // Up to a panel of padding each way; 64 is a multiple no panel exceeds.
   const int64_t rows = (m < kGemmRowBlock ? m : kGemmRowBlock) + 64;
   const int64_t columns = (n < kGemmColumnBlock ? n : kGemmColumnBlock) + 64;
   const int64_t depth = k < kGemmDepthBlock * 2 ? k + 1 : kGemmDepthBlock * 2;
-  return 4 * (rows * depth + columns * depth + rows * columns) + 192;
+  const int64_t packed = 4 * (rows * depth + columns * depth + rows * columns) + 192;
+  return packed > few_rows ? packed : few_rows;
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/micro_gemm.h"
 #include "cpu/parallel.h"
-#include "ops/gemm/gemm_epilogue_cpu.h"
+#include "ops/gemm/gemm_few_rows_cpu.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -105,87 +105,6 @@ static void blocked_product(const Gemm& g) {
 }
 
 // ---------------------------------------------------------------------------------------------
-// Few rows
-
-constexpr int64_t kFewRows = 4;
-
-// Columns of B contiguous in k, as a (out, in) weight is: each column is a dot product, four
-// columns at a time to hide the latency of fma.
-template <typename T, typename Out>
-static void few_rows_dot(const Gemm& g) {
-  constexpr int64_t kColumns = 4;
-  const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
-  const T* a = data_as<T>(g.a);
-  const T* b = data_as<T>(g.b);
-  parallel_chunks(n, 64, n * k, [&](int64_t begin, int64_t end) {
-    float products[kFewRows * 64] = {};
-    for (int64_t j = begin; j < end; j += kColumns) {
-      for (int64_t i = 0; i < m; ++i) {
-        Vec sums[kColumns] = {};
-        const T* columns[kColumns];
-        for (int64_t c = 0; c < kColumns; ++c)
-          columns[c] = b + smaller(j + c, n - 1) * g.b.strides[1];
-        const T* row = a + i * g.a.strides[0];
-        int64_t p = 0;
-        for (; p + kLanes <= k; p += kLanes) {
-          const Vec x = load(row + p);
-#pragma GCC unroll 4
-          for (int64_t c = 0; c < kColumns; ++c) sums[c] = fma(x, load(columns[c] + p), sums[c]);
-        }
-        const Vec x = load_partial(row + p, k - p);
-        for (int64_t c = 0; c < kColumns && j + c < end; ++c) {
-          sums[c] = fma(x, load_partial(columns[c] + p, k - p), sums[c]);
-          products[i * 64 + j - begin + c] = sum(sums[c]);
-        }
-      }
-    }
-    finish_tile<T, Out>(g, products, 64, 0, begin, m, end - begin);
-  });
-}
-
-// Rows of B contiguous: a running sum of scaled rows, in chunks of columns kept in registers. The
-// chunks are as wide as the register file allows: each row of B is met in one long run of memory.
-template <typename T, typename Out>
-static void few_rows_axpy(const Gemm& g) {
-#ifdef PYMODEL_AVX512
-  constexpr int kVecs = 16;
-#else
-  constexpr int kVecs = 8;
-#endif
-  constexpr int64_t kChunk = kVecs * kLanes;
-  constexpr int64_t kAhead =
-      8;  // rows whose memory is asked for early: a stride defeats prefetchers
-  const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
-  parallel_chunks(n, kChunk, n * k, [&](int64_t begin, int64_t end) {
-    const int64_t width = end - begin;
-    for (int64_t i = 0; i < m; ++i) {
-      const T* row = data_as<T>(g.a) + i * g.a.strides[0];
-      const T* from = data_as<T>(g.b) + begin;
-      Vec sums[kVecs] = {};
-      for (int64_t p = 0; p < k; ++p, from += g.b.strides[0]) {
-        const Vec x = broadcast(to_float(row[p * g.a.strides[1]]));
-        if (width == kChunk) {
-          const T* ahead = from + (p + kAhead < k ? kAhead : 0) * g.b.strides[0];
-#pragma GCC unroll 16
-          for (int v = 0; v < kVecs; ++v) {
-            __builtin_prefetch(ahead + v * kLanes);
-            sums[v] = fma(x, load(from + v * kLanes), sums[v]);
-          }
-        } else {
-          for (int v = 0; v < kVecs && v * kLanes < width; ++v) {
-            const int64_t count = smaller(kLanes, width - v * kLanes);
-            sums[v] = fma(x, load_lanes(from + v * kLanes, count), sums[v]);
-          }
-        }
-      }
-      float products[kChunk];
-      for (int v = 0; v < kVecs; ++v) store(products + v * kLanes, sums[v]);
-      finish_tile<T, Out>(g, products, kChunk, i, begin, 1, width);
-    }
-  });
-}
-
-// ---------------------------------------------------------------------------------------------
 // Entry
 
 // K = 0: the product is zero, the epilogue still runs.
@@ -204,8 +123,9 @@ static void product(const Gemm& g) {
   const int64_t m = g.c.shape[0];
   if (m == 0 || g.c.shape[1] == 0) return;
   if (g.a.shape[1] == 0) return empty_product<T, Out>(g);
-  if (m <= kFewRows && g.a.strides[1] == 1 && g.b.strides[0] == 1) return few_rows_dot<T, Out>(g);
-  if (m <= kFewRows && g.b.strides[1] == 1) return few_rows_axpy<T, Out>(g);
+  if (m <= kGemmCpuFewRows && g.a.strides[1] == 1 && g.b.strides[0] == 1)
+    return few_rows_dot<T, Out>(g);
+  if (m <= kGemmCpuFewRows && g.b.strides[1] == 1) return few_rows_axpy<T, Out>(g);
   blocked_product<T, Out>(g);
 }
 
