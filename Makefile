@@ -69,8 +69,9 @@ format: $(VENV)/installed-lint  ## rewrite Python and C++ files the way `make li
 	$(BIN)/ruff format
 	$(CXX_FILES) | xargs --no-run-if-empty $(BIN)/clang-format -i
 
-bench: $(VENV)/installed-bench  ## install with the bench extra, then time the kernels against their peers
-	$(BIN)/python -m benchmarks $(ARGS)
+# All of it, its figures kept; with ARGS what they say.
+bench: $(VENV)/installed-bench  ## install with the bench extra, then time everything against its peers (ten minutes)
+	$(BIN)/pymodel bench $(or $(ARGS),--json benchmarks/results)
 
 # For an environment of one's own: afterwards PYTHONPATH=. is enough. ARGS goes to CMake.
 dev: $(VENV)/ready  ## build the compiled module into the source tree

@@ -7,36 +7,63 @@ some milliseconds after their last work and would otherwise be timed too.
 
 from __future__ import annotations
 
-import os
-import platform
+import itertools
 import statistics
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 PAUSE = 0.02  # seconds; longer than libgomp's default spin
+SLOW = 1.0  # seconds; a call this long is timed at most SLOW_ROUNDS times, and needs no warm-up
+SLOW_ROUNDS = 3
+PEER_SLACK = 10.0  # peers may be less exact: torch adds up bfloat16 gradients of weights in bfloat16
+OURS = "pymodel"
 Contender = Callable[[], Any]
 
 
 @dataclass
-class Case:
-    """One comparison: the same work done by us and by others.
+class Contest:
+    """The same work, ready to be done by us and by others.
 
-    `check` raises when the results disagree; nothing is timed before it has passed. `work` is what one
-    call does, in `unit` (FLOP or bytes or tokens), so that rates can be quoted.
+    `check` raises AssertionError when the results disagree; nothing is timed before it has passed.
+    """
+
+    contenders: dict[str, Contender]  # "pymodel" first, then its peers
+    check: Callable[[], None]
+
+
+@dataclass
+class Case:
+    """One comparison. Its data are made by `prepare`, so that cases can be listed at no cost.
+
+    `flop`, `read` and `written` are what one call cannot do without; they place the case below the
+    machine's ceilings. `work` in `unit` (FLOP, B, tokens or calls) is what rates are quoted in.
     """
 
     name: str
-    contenders: dict[str, Contender]  # "pymodel" and its peers
+    prepare: Callable[[], Contest]
     work: float
     unit: str
-    check: Callable[[], None]
-    bar: float = 1.0  # the ratio to the best peer that must be reached
-    seconds: float = 0.15  # a turn lasts at least this long
+    bar: float = 1.0  # our rate over the best peer's that must be reached
+    group: str = ""  # the row of the summary that this case counts in
+    peers: tuple[str, ...] = ("torch",)  # who can do the same
+    dtype: str = "float32"
+    flop: float = 0.0
+    read: float = 0.0  # bytes
+    written: float = 0.0  # bytes
+    seconds: float = 0.05  # a turn lasts at least this long
+
+
+@dataclass
+class Reading:
+    """A figure with a limit instead of a rate: megabytes, per cent, seconds of a whole program."""
+
+    name: str
+    unit: str
+    measure: Callable[[], tuple[float, float]]  # (the figure, the most that it may be)
 
 
 @dataclass
@@ -48,12 +75,29 @@ class Result:
     work: float
     bar: float
     seconds: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    group: str = ""
+    dtype: str = "float32"
+    flop: float = 0.0
+    moved: float = 0.0  # bytes read and written
+    ceiling_seconds: float | None = None  # of a call that runs at the machine's limit
 
     @property
-    def ratio(self) -> float:
+    def best_peer(self) -> str | None:
+        """The fastest of the others; None when there was none."""
+        return min(
+            (name for name in self.seconds if name != OURS), key=lambda n: self.seconds[n][0], default=None
+        )
+
+    @property
+    def ratio(self) -> float | None:
         """Our rate over the best peer's."""
-        peers = [median for name, (median, _, _) in self.seconds.items() if name != "pymodel"]
-        return min(peers) / self.seconds["pymodel"][0]
+        peer = self.best_peer
+        return None if peer is None else self.seconds[peer][0] / self.seconds[OURS][0]
+
+    @property
+    def share(self) -> float | None:
+        """Our rate over that of the machine's ceiling."""
+        return None if self.ceiling_seconds is None else self.ceiling_seconds / self.seconds[OURS][0]
 
     def rate(self, contender: str) -> float:
         """Work per second."""
@@ -61,89 +105,111 @@ class Result:
 
 
 def measure(case: Case, rounds: int = 7) -> Result:
-    """Times all contenders of a case, one turn each per round."""
-    case.check()
-    calls = {name: _calls_per_turn(call, case.seconds) for name, call in case.contenders.items()}
-    times: dict[str, list[float]] = {name: [] for name in case.contenders}
-    for _ in range(rounds):
-        for name, call in case.contenders.items():
-            time.sleep(PAUSE)
-            call()
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                call()
-            times[name].append((time.perf_counter() - start) / calls[name])
-    result = Result(case.name, case.unit, case.work, case.bar)
+    """Times all contenders of a case, one turn each per round.
+
+    Raises: AssertionError when their results disagree.
+    """
+    contest = case.prepare()
+    contest.check()
+    names = list(contest.contenders)
+    calls = {name: calls_per_turn(contest.contenders[name], case.seconds) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds if min(calls.values()) > 0 else min(rounds, SLOW_ROUNDS)):
+        first = turn % len(names)  # nobody always follows the same one
+        for name in names[first:] + names[:first]:
+            times[name].append(seconds_per_call(contest.contenders[name], calls[name]))
+    result = Result(
+        case.name, case.unit, case.work, case.bar, {}, case.group, case.dtype, case.flop,
+        case.read + case.written,
+    )  # fmt: skip
     for name, values in times.items():
         low, high = np.percentile(values, [20, 80])
         result.seconds[name] = (statistics.median(values), float(low), float(high))
     return result
 
 
-def _calls_per_turn(call: Contender, seconds: float) -> int:
-    call()
+def calls_per_turn(call: Contender, seconds: float) -> int:
+    """How many calls fill a turn; 0 stands for one of a call so long that it needs no warm-up."""
+    elapsed = _timed(call, 1)
+    if elapsed < SLOW:
+        elapsed = _timed(call, 1)  # now warm
+    return 0 if elapsed >= SLOW else max(1, round(seconds / elapsed))
+
+
+def seconds_per_call(call: Contender, calls: int) -> float:
+    """One turn."""
+    time.sleep(PAUSE)
+    if calls:
+        call()
+    return _timed(call, max(calls, 1))
+
+
+def _timed(call: Contender, calls: int) -> float:
     start = time.perf_counter()
-    call()
-    return max(1, round(seconds / (time.perf_counter() - start)))
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls
+
+
+# -- contenders -------------------------------------------------------------------------------------
+
+
+def forward_backward(op: Callable[..., Any], inputs: Sequence[Any], gradient: Any) -> Contender:
+    """A call of an op and of its backward, in our library or in torch; returns output and gradients."""
+    leaves = [x for x in inputs if x.requires_grad]
+
+    def call() -> list[Any]:
+        for leaf in leaves:
+            leaf.grad = None
+        out = op(*inputs)
+        out.backward(gradient)
+        return [out, *(leaf.grad for leaf in leaves)]
+
+    return call
+
+
+def rotating(calls: Sequence[Contender]) -> Contender:
+    """The calls in turn. Over data larger than the caches together, each finds its own in memory."""
+    endless = itertools.cycle(calls)
+    return lambda: next(endless)()
+
+
+# -- the correctness gate ---------------------------------------------------------------------------
+
+
+def gate(
+    contenders: dict[str, Contender], truth: Callable[[], Sequence[Any]], tolerance: float, what: str
+) -> Contest:
+    """A contest whose contenders each return arrays that must agree with those of `truth`."""
+
+    def check() -> None:
+        expected = truth()
+        for name, call in contenders.items():
+            allowed = tolerance if name == OURS else PEER_SLACK * tolerance
+            for part, (result, true) in enumerate(zip(call(), expected, strict=True)):
+                agree(result, true, allowed, f"{what}, {name}, result {part}")
+
+    return Contest(contenders, check)
 
 
 def agree(ours: Any, theirs: Any, tolerance: float, what: str) -> None:
-    """The correctness gate: largest difference relative to the largest value."""
-    a, b = (np.asarray(x, dtype=np.float64) for x in (ours, theirs))
+    """Raises AssertionError unless the largest difference is small beside the largest value."""
+    a, b = as_array(ours), as_array(theirs)
     if a.shape != b.shape:
         raise AssertionError(f"{what}: shapes {a.shape} and {b.shape} differ")
-    error = np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)
+    error = np.abs(a - b).max(initial=0.0) / max(np.abs(b).max(initial=0.0), 1e-30)
     if not error <= tolerance:
         raise AssertionError(f"{what}: results differ by {error:.2e}, allowed are {tolerance:.0e}")
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what the figures were measured."""
-    import torch
-
-    import pymodel as pm
-    from pymodel import _core
-
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": pm.get_num_threads(),
-        "isa": _core.isa(),
-        "build": _core.build_options(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "pymodel": pm.__version__,
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+def as_array(x: Any) -> np.ndarray:
+    """Numbers of any library as float64."""
+    if hasattr(x, "detach"):
+        x = x.detach()
+        x = x.double().numpy() if hasattr(x, "double") else x.numpy()
+    return np.asarray(x, dtype=np.float64)
 
 
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def as_json(results: list[Result]) -> list[dict[str, Any]]:
-    """Results as plain data, with the ratio spelled out."""
-    return [{**asdict(r), "ratio": r.ratio} for r in results]
-
-
-def run(cases: Iterator[Case], rounds: int, show: Callable[[Result], None]) -> list[Result]:
-    """Measures case after case; each is shown as soon as it is known."""
-    results = []
-    for case in cases:
-        results.append(measure(case, rounds))
-        show(results[-1])
-    return results
+def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Results as plain data, with the ratio and the share of the ceiling spelled out."""
+    return [{**asdict(r), "ratio": r.ratio, "share": r.share} for r in results]

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.stages import Stage, run_program, run_tests, sanitizer_programs
-from benchmarks.harness import Case, Result, as_json, machine
+from benchmarks.harness import Case, Result, as_json
+from benchmarks.machine import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 10.0

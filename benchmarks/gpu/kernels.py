@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import pymodel as pm
-from benchmarks.harness import Case
+from benchmarks.harness import Case, Contest
 from pymodel import ops
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}  # of the norm of the difference
@@ -98,7 +98,7 @@ def op_case(
         "pymodel": lambda: run(ours, ours_in, our_gradient),
         "torch": lambda: run(theirs, theirs_in, gradient),
     }
-    return Case(title, contenders, work, unit, check)
+    return Case(title, lambda: Contest(contenders, check), work, unit)
 
 
 def widened(x: torch.Tensor) -> torch.Tensor:
@@ -207,7 +207,7 @@ def elementwise(place: Place) -> Iterator[Case]:
     # No two libraries draw the same mask: ours is held against its own mask by the tests.
     a, b = place.share(x), x.detach()
     contenders = {"pymodel": lambda: ops.dropout(a, 0.1), "torch": lambda: F.dropout(b, 0.1)}
-    yield Case(f"dropout {shape}", contenders, 2 * size, "B", lambda: None)
+    yield Case(f"dropout {shape}", lambda: Contest(contenders, lambda: None), 2 * size, "B")
 
 
 def embedding(place: Place, tokens: int, entries: int, columns: int) -> Case:
@@ -240,4 +240,4 @@ def adamw(place: Place) -> Case:
 
     count = sum(t.numel() for t in tensors)
     contenders = {"pymodel": our_optimizer.step, "torch": their_optimizer.step}
-    return Case(f"adamw, {len(shapes)} tensors", contenders, 28.0 * count, "B", check)
+    return Case(f"adamw, {len(shapes)} tensors", lambda: Contest(contenders, check), 28.0 * count, "B")

@@ -46,13 +46,14 @@ def turn_on_host(call: Callable[[], Any]) -> float:
 
 def measure(case: Case, turn: Turn, rounds: int) -> Result:
     """Median, 20th and 80th percentile of every contender, which take turns in each round."""
-    case.check()
-    for call in case.contenders.values():
+    contest = case.prepare()
+    contest.check()
+    for call in contest.contenders.values():
         for _ in range(3):
             turn(call)
-    times: dict[str, list[float]] = {name: [] for name in case.contenders}
+    times: dict[str, list[float]] = {name: [] for name in contest.contenders}
     for _ in range(rounds):
-        for name, call in case.contenders.items():
+        for name, call in contest.contenders.items():
             times[name].append(turn(call))
     result = Result(case.name, case.unit, case.work, case.bar)
     for name, values in times.items():

@@ -2,53 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 
 import pymodel as pm
-from benchmarks.harness import Case, agree
+from benchmarks import harness, reference
+from benchmarks.harness import OURS, Case, Contender, Contest, forward_backward, gate
+from benchmarks.ops.op_case import BYTES, normal, stored
+from benchmarks.settings import TOLERANCE, Settings
 from pymodel import ops
 
-
-def cases() -> Iterator[Case]:
-    """GPT-2's heads at several lengths, causal."""
-    for batch, length in ((4, 64), (4, 256), (1, 1024), (1, 2048)):
-        yield training(batch, length, heads=12, width=64)
+TOKENS = 2048  # of a batch, however long its sequences are
+LENGTHS = (128, 512, 2048)
+HEADS = ((12, 64), (6, 128))  # number and width
 
 
-def training(batch: int, length: int, heads: int, width: int) -> Case:
-    """Forward and backward of causal self-attention, float32."""
-    rng = np.random.default_rng(0)
-    shape = (batch, length, heads, width)
-    values = [rng.standard_normal(shape, dtype=np.float32) for _ in range(4)]
-    q, k, v = (pm.tensor(x, requires_grad=True) for x in values[:3])
-    gradient = pm.tensor(values[3])
-    torch_leaves = [torch.from_numpy(x).requires_grad_() for x in values[:3]]
-    torch_gradient = torch.from_numpy(values[3]).transpose(1, 2)
+def cases(settings: Settings) -> Iterator[Case]:
+    """Causal, as GPT-2 trains, and padded, as BERT does, whose sequences fill half to all of a row."""
+    for dtype in settings.chosen("float32", "bfloat16"):
+        for heads, width in HEADS[:1] if settings.quick else HEADS:
+            for length in LENGTHS[1:2] if settings.quick else LENGTHS:
+                for causal in (True, False):
+                    for backward in (False, True):
+                        yield attention(settings, length, heads, width, dtype, causal, backward)
 
-    def ours() -> pm.Tensor:
-        for leaf in (q, k, v):
-            leaf.grad = None
-        out = ops.attention(q, k, v, causal=True)
-        out.backward(gradient)
-        return out
 
-    def theirs() -> torch.Tensor:
-        for leaf in torch_leaves:
-            leaf.grad = None
-        heads_first = (x.transpose(1, 2) for x in torch_leaves)
-        out = torch.nn.functional.scaled_dot_product_attention(*heads_first, is_causal=True)
-        out.backward(torch_gradient)
-        return out
+def attention(
+    settings: Settings, length: int, heads: int, width: int, dtype: str, causal: bool, backward: bool
+) -> Case:
+    """Self-attention of as many sequences as make up the tokens; only real tokens count as work."""
+    batch = max(TOKENS // length, 1)
+    lengths = np.full(batch, length)
+    if not causal:
+        lengths = np.random.default_rng(1).integers(length // 2, length + 1, batch)
+    # Two products forward, five backward; a causal mask leaves half of each.
+    pairs = float((lengths.astype(float) ** 2).sum()) / (2 if causal else 1)
+    flop = (7 if backward else 2) * 2.0 * heads * width * pairs
+    size = float(BYTES[dtype]) * int(lengths.sum()) * heads * width
+    passes = "forward+backward" if backward else "forward"
+    kind = "causal" if causal else "padded"
+    title = f"attention {passes} {dtype} {batch} x {length}, {heads} heads of {width}, {kind}"
+    return Case(
+        title, lambda: contest(settings, title, lengths, length, heads, width, dtype, causal, backward),
+        flop, "FLOP", bar=2.0 if backward else 1.0, group=f"attention {passes} {dtype}", dtype=dtype,
+        flop=flop, read=size * (8 if backward else 3), written=size * (4 if backward else 1),
+    )  # fmt: skip
 
-    def check() -> None:
-        agree(ours(), theirs().detach().transpose(1, 2), 1e-5, "attention")
-        for leaf, torch_leaf in zip((q, k, v), torch_leaves, strict=True):
-            agree(leaf.grad, torch_leaf.grad, 1e-5, "attention gradient")
 
-    # Two products forward, five backward, of half the square each.
-    flop = 7 * 2.0 * batch * heads * length * length * width / 2
-    name = f"attention forward+backward {batch} x {length}, {heads} heads of {width}, causal"
-    return Case(name, {"pymodel": ours, "torch": theirs}, flop, "FLOP", check)
+def contest(
+    settings: Settings,
+    title: str,
+    lengths: np.ndarray,
+    length: int,
+    heads: int,
+    width: int,
+    dtype: str,
+    causal: bool,
+    backward: bool,
+) -> Contest:
+    """Everyone gets the same projections. What lies in the padding counts for nobody."""
+    real = np.arange(length) < lengths[:, None]  # (batch, length)
+    shape = (len(lengths), length, heads, width)
+    q, k, v = (stored(normal(*shape, seed=seed), dtype) for seed in range(3))
+    gradient = stored(normal(*shape, seed=3) * real[:, :, None, None], dtype)
+    padding = None if causal else pm.from_numpy(lengths.astype(np.int32))
+
+    def side(tensor: Callable[[np.ndarray], object], op: Callable[..., object]) -> Contender:
+        inputs = [tensor(x) for x in (q, k, v)]
+        return forward_backward(op, inputs, tensor(gradient)) if backward else lambda: [op(*inputs)]
+
+    contenders = {
+        OURS: side(
+            lambda x: pm.from_numpy(x).requires_grad_(backward),
+            lambda q, k, v: ops.attention(q, k, v, causal=causal, query_lengths=padding, key_lengths=padding),
+        )
+    }
+    if "torch" in settings.peers:
+        from benchmarks.peers import torch_ops
+
+        mask = None if causal else real[:, None, None, :]
+        contenders["torch"] = side(lambda x: torch_ops.tensor(x, backward), torch_ops.attention(causal, mask))
+
+    def truth() -> list[np.ndarray]:
+        return reference.attention(q, k, v, causal, lengths, gradient if backward else None)
+
+    def unpadded(call: Contender) -> Contender:
+        def only_real() -> list[np.ndarray]:
+            out, *gradients = call()
+            return [harness.as_array(out) * real[:, :, None, None], *gradients]
+
+        return only_real
+
+    checked = gate(
+        {name: unpadded(call) for name, call in contenders.items()}, truth, TOLERANCE[dtype], title
+    )
+    return Contest(contenders, checked.check)

@@ -1,60 +1,118 @@
-"""gemm and linear against torch.mm: the cubes of issue lists and the shapes of GPT-2 124M training."""
+"""gemm against torch.mm and OpenBLAS: the products of GPT-2 and BERT training, and of decoding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 import pymodel as pm
-from benchmarks.harness import Case, agree
+from benchmarks.harness import OURS, Case, Contender, Contest, gate
+from benchmarks.ops.op_case import BYTES, normal, stored
+from benchmarks.reference import wide
+from benchmarks.settings import TOLERANCE, Settings
 from pymodel import _core
 
-# (M, N, K), how the operands are stored, what the product is
-SHAPES = [
-    (1024, 1024, 1024, "NT", "cube"),
-    (2048, 2048, 2048, "NT", "cube"),
-    (256, 2304, 768, "NT", "qkv forward"),
-    (256, 768, 2304, "NN", "qkv dgrad"),
-    (2304, 768, 256, "TN", "qkv wgrad"),
-    (256, 3072, 768, "NT", "mlp up forward"),
-    (256, 768, 3072, "NT", "mlp down forward"),
-    (256, 50257, 768, "NT", "output head"),
-    (1, 50257, 768, "NT", "output head, one token"),
+# (M, N, K), how the operands are stored (N row by row, T transposed), what the product is. GPT-2 keeps
+# weights as (in, out), BERT and output heads as (out, in).
+TRAINING = [
+    (1024, 2304, 768, "NN", "GPT-2 qkv forward"),
+    (1024, 768, 768, "NN", "GPT-2 projection forward"),
+    (1024, 3072, 768, "NN", "GPT-2 mlp up forward"),
+    (1024, 768, 3072, "NN", "GPT-2 mlp down forward"),
+    (1024, 768, 2304, "NT", "GPT-2 qkv dgrad"),
+    (1024, 768, 768, "NT", "GPT-2 projection dgrad"),
+    (1024, 768, 3072, "NT", "GPT-2 mlp up dgrad"),
+    (1024, 3072, 768, "NT", "GPT-2 mlp down dgrad"),
+    (768, 2304, 1024, "TN", "GPT-2 qkv wgrad"),
+    (768, 768, 1024, "TN", "GPT-2 projection wgrad"),
+    (768, 3072, 1024, "TN", "GPT-2 mlp up wgrad"),
+    (3072, 768, 1024, "TN", "GPT-2 mlp down wgrad"),
+    (256, 50257, 768, "NT", "GPT-2 head forward"),
+    (256, 768, 50257, "NN", "GPT-2 head dgrad"),
+    (50257, 768, 256, "TN", "GPT-2 head wgrad"),
+    (2048, 1536, 384, "NT", "MiniLM mlp up forward"),
+    (2048, 384, 1536, "NN", "MiniLM mlp up dgrad"),
+    (1536, 384, 2048, "TN", "MiniLM mlp up wgrad"),
+    (512, 768, 768, "NT", "BERT projection forward"),
+    (2048, 384, 384, "NT", "MiniLM projection forward"),
 ]
+DECODING = [
+    (1, 2304, 768, "NN", "GPT-2 qkv"),
+    (1, 768, 3072, "NN", "GPT-2 mlp down"),
+    (1, 50257, 768, "NT", "GPT-2 head"),
+    (8, 3072, 768, "NN", "GPT-2 mlp up"),
+]
+QUICK = {"qkv forward", "mlp up dgrad", "mlp down wgrad", "head forward", "head"}  # of GPT-2
+SAMPLE = 32  # rows and columns of a product that are held against float64
 
 
-def cases() -> Iterator[Case]:
-    """float32 products at every shape."""
-    for m, n, k, layout, what in SHAPES:
-        yield product(m, n, k, layout, what)
+def cases(settings: Settings) -> Iterator[Case]:
+    """Twenty products of training, whose geometric mean has the bar, and those of decoding one token."""
+    for dtype in settings.chosen("float32", "bfloat16", "float16"):
+        for kind, shapes in (("training", TRAINING), ("decoding", DECODING)):
+            for m, n, k, layout, what in shapes:
+                if not settings.quick or what.removeprefix("GPT-2 ") in QUICK:
+                    yield product(settings, m, n, k, layout, dtype, what, kind)
 
 
-def product(m: int, n: int, k: int, layout: str, what: str) -> Case:
-    """One product, its operands stored as `layout` says: N row by row, T transposed."""
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal((k, m) if layout[0] == "T" else (m, k), dtype=np.float32)
-    b = rng.standard_normal((n, k) if layout[1] == "T" else (k, n), dtype=np.float32)
-    ours_a, ours_b = pm.tensor(a)._array, pm.tensor(b)._array
-    theirs_a, theirs_b = torch.from_numpy(a), torch.from_numpy(b)
+def product(
+    settings: Settings, m: int, n: int, k: int, layout: str, dtype: str, what: str, kind: str = "training"
+) -> Case:
+    """One product, its operands stored as `layout` says."""
+    title = f"gemm {dtype} {m} x {n} x {k} {layout} ({what})"
+    size = float(BYTES[dtype])
+    return Case(
+        title, lambda: contest(settings, title, m, n, k, layout, dtype), 2.0 * m * n * k, "FLOP",
+        group=f"gemm {dtype}, {kind}", peers=("torch", "openblas") if dtype == "float32" else ("torch",),
+        dtype=dtype, flop=2.0 * m * n * k, read=size * (m + n) * k,
+        written=size * m * n,
+    )  # fmt: skip
+
+
+def contest(settings: Settings, title: str, m: int, n: int, k: int, layout: str, dtype: str) -> Contest:
+    """Everyone multiplies the same operands into memory that is there."""
+    a = stored(normal(k, m) if layout[0] == "T" else normal(m, k), dtype)
+    b = stored(normal(n, k, seed=1) if layout[1] == "T" else normal(k, n, seed=1), dtype)
+    rows, columns = sample(m), sample(n)
+    contenders: dict[str, Contender] = {OURS: ours(a, b, layout)}
+    if "torch" in settings.peers:
+        from benchmarks.peers import torch_ops
+
+        contenders["torch"] = torch_ops.product(a, b, layout)
+    if "openblas" in settings.peers and dtype == "float32":
+        from benchmarks.peers import openblas
+
+        contenders["openblas"] = openblas.product(a, b, layout)
+
+    def truth() -> list[np.ndarray]:
+        x = a.T if layout[0] == "T" else a
+        y = b.T if layout[1] == "T" else b
+        return [np.matmul(*wide(x[rows], y)), np.matmul(*wide(x, y[:, columns]))]
+
+    def sampled(call: Contender) -> Contender:
+        return lambda: [part for (out,) in [call()] for part in (out[rows], out[:, columns])]
+
+    samples = {name: sampled(call) for name, call in contenders.items()}
+    return Contest(contenders, gate(samples, truth, TOLERANCE[dtype], title).check)
+
+
+def ours(a: np.ndarray, b: np.ndarray, layout: str) -> Contender:
+    """The kernel itself."""
+    x, y = (pm.from_numpy(stored)._array for stored in (a, b))
     if layout[0] == "T":
-        ours_a, theirs_a = ours_a.permute([1, 0]), theirs_a.t()
+        x = x.permute([1, 0])
     if layout[1] == "T":
-        ours_b, theirs_b = ours_b.permute([1, 0]), theirs_b.t()
-    out = pm.empty((m, n))._array
-    torch_out = torch.empty(m, n)
+        y = y.permute([1, 0])
+    out = pm.empty((x.shape[0], y.shape[1]), dtype=x.dtype)
 
-    def ours() -> None:
-        _core.gemm(ours_a, ours_b, out)
+    def call() -> list[pm.Tensor]:
+        _core.gemm(x, y, out._array)
+        return [out]
 
-    def theirs() -> None:
-        torch.mm(theirs_a, theirs_b, out=torch_out)
+    return call
 
-    def check() -> None:
-        ours()
-        theirs()
-        agree(out.numpy(), torch_out, 1e-5, "gemm")
 
-    name = f"gemm {m} x {n} x {k} {layout} ({what})"
-    return Case(name, {"pymodel": ours, "torch": theirs}, 2.0 * m * n * k, "FLOP", check, bar=0.5)
+def sample(extent: int) -> np.ndarray:
+    """Indices from the first to the last."""
+    return np.unique(np.linspace(0, extent - 1, SAMPLE).astype(int))

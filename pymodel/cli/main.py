@@ -16,6 +16,7 @@ COMMANDS = {
     "quickstart": "train a small GPT on the built-in corpus, in about two minutes",
     "pretrain": "train a GPT on your own text, from nothing or from a model folder",
     "generate": "write text with a trained model",
+    "bench": "time kernels, training and generation beside torch and others",
     "info": "show the instruction set, threads, devices and versions in use",
 }
 HELP = """usage: pymodel COMMAND [OPTIONS]
@@ -33,8 +34,8 @@ examples:
   pymodel pretrain --data books/ --out model --max-steps 2000
   pymodel generate --model model --prompt "It was" --max-new-tokens 200
 
-exit codes: 0 done, 2 something you can mend (one line on stderr says what; PYMODEL_DEBUG=1 shows
-where it came from), 130 stopped by Ctrl-C.
+exit codes: 0 done, 1 a benchmark disagreed or was slower than allowed, 2 something you can mend (one
+line on stderr says what; PYMODEL_DEBUG=1 shows where it came from), 130 stopped by Ctrl-C.
 """
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -82,8 +83,7 @@ def _dispatch(words: list[str]) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
         raise ConfigError(f"unknown command {words[0]!r}; {hint}")
     command = importlib.import_module(f"pymodel.cli.{words[0]}")
-    command.run(words[1:])
-    return 0
+    return command.run(words[1:]) or 0
 
 
 def _text(problem: BaseException) -> str:

@@ -32,6 +32,11 @@ def test_cli_help_lists_the_commands() -> None:
             "--repetition-penalty --stop --seed --greedy",
         ),
         ("quickstart", "--out --seconds --max-steps --seed"),
+        (
+            "bench",
+            "--against --json --compare --fail-above --plot --threads --dtype --rounds --quick --list "
+            "--llm-c",
+        ),
         ("info", ""),
     ],
 )

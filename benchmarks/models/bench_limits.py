@@ -1,23 +1,30 @@
-"""Figures with a fixed limit instead of a peer: import time, package size, pages mapped once warm."""
+"""Figures with a fixed limit instead of a peer: import time, package size, memory mapped once warm."""
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+import pymodel as pm
+from benchmarks.harness import Reading
+from benchmarks.settings import Settings
+from pymodel import _core
+from pymodel.models import GPT2Config, GPT2LMHeadModel
 
-def limits() -> dict[str, tuple[float, float, str]]:
-    """(measured, limit, unit) by name."""
-    return {
-        "import pymodel": (import_seconds(), 0.3, "s"),
-        "compiled module, compressed as in a wheel": (module_megabytes(), 15.0, "MB"),
-        "system allocations in ten warm training steps": (warm_allocations(), 0.0, "calls"),
-    }
+
+def cases(settings: Settings) -> Iterator[Reading]:
+    """What a user waits for or pays for once."""
+    yield Reading("import pymodel", "s", lambda: (import_seconds(), 0.3))
+    yield Reading("compiled module, compressed as in a wheel", "MB", lambda: (module_megabytes(), 15.0))
+    yield Reading("system allocations in ten warm training steps", "calls", lambda: (warm_allocations(), 0.0))
 
 
 def import_seconds() -> float:
@@ -28,16 +35,12 @@ def import_seconds() -> float:
         subprocess.run([sys.executable, "-c", code], check=True)
         return time.perf_counter() - start
 
-    empty = np.median([once("pass") for _ in range(9)])
-    return float(np.median([once("import pymodel") for _ in range(9)]) - empty)
+    empty = statistics.median(once("pass") for _ in range(9))
+    return statistics.median(once("import pymodel") for _ in range(9)) - empty
 
 
 def module_megabytes() -> float:
     """The compiled module dominates the wheel; the Python files are a few hundred kilobytes."""
-    import tempfile
-
-    from pymodel import _core
-
     module = Path(_core.__file__)
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "module.zip"
@@ -48,9 +51,6 @@ def module_megabytes() -> float:
 
 def warm_allocations() -> float:
     """How often ten steps of a small GPT-2 ask the system for memory after five warm-up steps."""
-    import pymodel as pm
-    from pymodel.models import GPT2Config, GPT2LMHeadModel
-
     model = GPT2LMHeadModel(GPT2Config(vocab_size=512, n_positions=64, n_embd=64, n_layer=2, n_head=2))
     model.train()
     optimizer = pm.optim.AdamW(model.parameters(), lr=1e-3)

@@ -1,0 +1,1 @@
+"""The others: which are here, and the only modules that import them."""
