@@ -1,5 +1,7 @@
 #include "bindings/gemm.h"
 
+#include <omp.h>
+
 #include <atomic>
 
 #include "bindings/activation.h"
@@ -11,11 +13,8 @@ namespace pymodel {
 static std::atomic<bool> tf32_allowed{false};
 
 static void run(Gemm& g, Device device) {
-  const TensorView& c = g.c;
-  const int64_t bytes =
-      device.type == DeviceType::cpu
-          ? gemm_workspace(c.shape[c.ndim - 2], c.shape[c.ndim - 1], g.a.shape[g.a.ndim - 1])
-          : gemm_device_workspace(g);
+  const int64_t bytes = device.type == DeviceType::cpu ? gemm_workspace(g, omp_get_max_threads())
+                                                       : gemm_device_workspace(g);
   const Workspace workspace(bytes, current_execution(device));
   g.workspace = workspace.data();
   g.tf32 = tf32_allowed;

@@ -93,57 +93,93 @@ PYMODEL_INLINE Vec packed_words(const T* p) {  // kLanes words of unit stride in
   return v;
 }
 
-// Packs up to `width` lines (rows of A, columns of B) of `depth` elements into one panel:
-// panel[k * width + line]. Lines beyond `lines` become zeros.
+// The words of `count` lines that lie side by side; the other lanes are zero.
+template <typename T>
+PYMODEL_INLINE Vec packed_lines(const T* p, int64_t stride_k, int64_t count) {
+  if (!kPaired<T>) return load_lanes(p, count);
+  const IntVec low = reinterpret_cast<IntVec>(load_lanes(p, count));
+  const IntVec high = reinterpret_cast<IntVec>(load_lanes(p + stride_k, count));
+  // Widening moved each element to the upper half of its lane; the earlier k belongs in the lower.
+  return reinterpret_cast<Vec>(((low >> 16) & 0xffff) | high);
+}
+
+// One word of the kLanes lines from `line` on, which may reach into a second panel where panels are
+// narrower than a vector.
+template <int width>
+PYMODEL_INLINE void put_words(Vec v, int64_t line, int64_t lines, int64_t k, int64_t words,
+                              float* panels) {
+  constexpr int kPart = width < kLanes ? width : kLanes;
+  float lanes[kLanes];
+  store(lanes, v);
+#pragma GCC unroll 4
+  for (int part = 0; part < kLanes; part += kPart) {
+    const int64_t at = line + part;
+    if (at >= lines) break;
+    float* panel = panels + at / width * width * words + at % width;
+    memcpy(panel + k * width, lanes + part, kPart * sizeof(float));
+  }
+}
+
+// Lines dense along k, as many words as fill vectors: kLanes lines at a time are transposed.
+// Returns how many words of each line are packed.
 template <int width, typename T>
-static void pack_panel(const T* source, int64_t stride_line, int64_t stride_k, int lines,
-                       int64_t depth, float* panel) {
-  const int64_t words = packed_depth<T>(depth);
-  if (lines < width) memset(panel, 0, sizeof(float) * static_cast<size_t>(words * width));
-  int64_t k = 0;
-  if (stride_k == 1) {
-    constexpr int64_t kStep = kLanes * (kPaired<T> ? 2 : 1);
-    constexpr int kGroup = width < kLanes ? width : kLanes;
-    for (; (k + kLanes) * (kStep / kLanes) <= depth; k += kLanes) {
-      for (int first = 0; first < lines; first += kGroup) {
-        Vec block[kLanes];
+static int64_t pack_dense_depth(const T* source, int64_t stride_line, int64_t lines, int64_t depth,
+                                float* panels) {
+  constexpr int64_t kPerWord = kPaired<T> ? 2 : 1;
+  const int64_t whole = depth / kPerWord / kLanes * kLanes;
+  for (int64_t line = 0; line < lines; line += kLanes) {
+    const T* from = source + line * stride_line;
+    for (int64_t k = 0; k < whole; k += kLanes) {
+      Vec block[kLanes];
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) {
-          const bool exists = i < kGroup && first + i < lines;
-          block[i] = exists
-                         ? packed_words(source + (first + i) * stride_line + k * (kStep / kLanes))
-                         : zero();
-        }
-        transpose(block);
+      for (int i = 0; i < kLanes; ++i) {
+        block[i] = line + i < lines ? packed_words(from + i * stride_line + k * kPerWord) : zero();
+      }
+      transpose(block);
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) {
-          memcpy(panel + (k + i) * width + first, &block[i], kGroup * sizeof(float));
-        }
+      for (int i = 0; i < kLanes; ++i) {
+        put_words<width>(block[i], line, lines, k + i, packed_depth<T>(depth), panels);
       }
-    }
-  } else if (stride_line == 1 && lines == width && !kPaired<T>) {
-    for (; k < depth; ++k) {
-      const T* from = source + k * stride_k;
-      if (width % kLanes == 0) {
-        for (int i = 0; i < width; i += kLanes) store(panel + k * width + i, load(from + i));
-      } else {
-        for (int i = 0; i < width; ++i) panel[k * width + i] = to_float(from[i]);
-      }
-    }
-  } else if (stride_line == 1 && lines == width) {
-    for (; 2 * k + 1 < depth; ++k) {
-      T pairs[2 * width];
-      const T* first = source + 2 * k * stride_k;
-      for (int i = 0; i < width; ++i) {
-        pairs[2 * i] = first[i];
-        pairs[2 * i + 1] = first[stride_k + i];
-      }
-      memcpy(panel + k * width, pairs, width * sizeof(float));
     }
   }
-  for (; k < words; ++k) {
-    for (int line = 0; line < lines; ++line) {
-      panel[k * width + line] = packed_word(source + line * stride_line, stride_k, k, depth);
+  return whole;
+}
+
+// Lines that lie side by side. Returns how many words of each line are packed.
+template <int width, typename T>
+static int64_t pack_dense_lines(const T* source, int64_t stride_k, int64_t lines, int64_t depth,
+                                float* panels) {
+  constexpr int64_t kPerWord = kPaired<T> ? 2 : 1;
+  const int64_t whole = depth / kPerWord;
+  for (int64_t k = 0; k < whole; ++k) {
+    const T* from = source + k * kPerWord * stride_k;
+    for (int64_t line = 0; line < lines; line += kLanes) {
+      const int64_t count = lines - line < kLanes ? lines - line : kLanes;
+      const Vec words = packed_lines(from + line, stride_k, count);
+      put_words<width>(words, line, lines, k, packed_depth<T>(depth), panels);
+    }
+  }
+  return whole;
+}
+
+// Packs `lines` lines (rows of A, columns of B) of `depth` elements into panels of `width` lines
+// each, one after the other: panel[k * width + line]. Lines beyond the last become zeros.
+template <int width, typename T>
+static void pack_panels(const T* source, int64_t stride_line, int64_t stride_k, int64_t lines,
+                        int64_t depth, float* panels) {
+  const int64_t words = packed_depth<T>(depth);
+  const int64_t ragged = lines % width;
+  if (ragged != 0) memset(panels + (lines - ragged) * words, 0, sizeof(float) * words * width);
+  int64_t packed = 0;
+  if (stride_k == 1) {
+    packed = pack_dense_depth<width>(source, stride_line, lines, depth, panels);
+  } else if (stride_line == 1) {
+    packed = pack_dense_lines<width>(source, stride_k, lines, depth, panels);
+  }
+  for (int64_t line = 0; line < lines && packed < words; ++line) {
+    float* panel = panels + line / width * width * words + line % width;
+    for (int64_t k = packed; k < words; ++k) {
+      panel[k * width] = packed_word(source + line * stride_line, stride_k, k, depth);
     }
   }
 }

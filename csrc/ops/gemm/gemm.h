@@ -72,11 +72,6 @@ static inline Gemm gemm_item(const Gemm& g, int64_t index) {
 // ---------------------------------------------------------------------------------------------
 // Scratch memory of the CPU kernel
 
-// Block extents of the cache hierarchy, shared by the kernel and its workspace.
-constexpr int64_t kGemmRowBlock = 1024;
-constexpr int64_t kGemmColumnBlock = 1536;
-constexpr int64_t kGemmDepthBlock = 256;
-
 // Up to here rows are multiplied without packing.
 constexpr int64_t kGemmCpuFewRows = 8;
 // Where B has dense rows, a task then takes up to this many columns of a part of K: its sums stay
@@ -89,15 +84,57 @@ static inline int64_t gemm_axpy_parts(int64_t k) {
   return (k + gemm_axpy_depth(k) - 1) / gemm_axpy_depth(k);
 }
 
-// Bytes of scratch memory: one packed block of A and of B, and a float32 block of C.
-static inline int64_t gemm_workspace(int64_t m, int64_t n, int64_t k) {
-  const int64_t few_rows = m <= kGemmCpuFewRows ? 4 * gemm_axpy_parts(k) * m * n : 0;
-  // Up to a panel of padding each way; 64 is a multiple no panel exceeds.
-  const int64_t rows = (m < kGemmRowBlock ? m : kGemmRowBlock) + 64;
-  const int64_t columns = (n < kGemmColumnBlock ? n : kGemmColumnBlock) + 64;
-  const int64_t depth = k < kGemmDepthBlock * 2 ? k + 1 : kGemmDepthBlock * 2;
-  const int64_t packed = 4 * (rows * depth + columns * depth + rows * columns) + 192;
+// Extents of the cache blocks. They depend on the shape alone, and how k is cut on k alone.
+struct GemmBlocks {
+  int64_t rows, columns;
+  int64_t words;  // along k: 32 bits, a float32 or a pair of bfloat16
+
+  // Floats of a packed block of A, of the sums of a block of C and of a packed strip of B, with up
+  // to a panel of padding each way; 64 is a multiple no panel exceeds.
+  int64_t packed_a() const { return (rows + 64) * ((words + 15) / 16 * 16); }
+  int64_t sums() const { return (rows + 64) * columns; }
+  int64_t strip() const { return 64 * words; }
+};
+
+static inline GemmBlocks gemm_blocks(int64_t m, int64_t n, int64_t words) {
+  constexpr int64_t kWords = 768;
+  constexpr int64_t kPackedA = 512 * kWords;  // 1.5 MiB stay in most second-level caches
+  constexpr int64_t kColumns = 1536;
+  words = words < kWords ? words : kWords;
+  const int64_t limit = kPackedA / (words < 128 ? 128 : words) / 64 * 64;
+  return {m < limit ? m : limit, n < kColumns ? (n + 15) / 16 * 16 : kColumns, words};
+}
+
+// Floats for one product on `threads`; `words` is the extent of k, whole or in pairs. Sums are kept
+// only between blocks of k.
+static inline int64_t gemm_scratch(int64_t m, int64_t n, int64_t words, int64_t threads) {
+  const GemmBlocks extents = gemm_blocks(m, n, words);
+  const int64_t sums = words > extents.words ? extents.sums() : 0;
+  return extents.packed_a() + sums + threads * extents.strip();
+}
+
+// Small products of a stack run on one thread each, each thread with scratch memory of its own.
+static inline bool gemm_spreads_stack(const Gemm& g) {
+  constexpr int64_t kSmall = int64_t{1} << 22;
+  const int64_t m = g.c.shape[g.c.ndim - 2], n = g.c.shape[g.c.ndim - 1];
+  return gemm_count(g) > 1 && m * n * g.a.shape[g.a.ndim - 1] <= kSmall;
+}
+
+// Floats that a thread has to itself when it multiplies matrices of a stack alone, or that all
+// `threads` share.
+static inline int64_t gemm_share(const Gemm& g, int64_t threads) {
+  const int64_t m = g.c.shape[g.c.ndim - 2], n = g.c.shape[g.c.ndim - 1];
+  const int64_t k = g.a.shape[g.a.ndim - 1];
+  const int64_t whole = gemm_scratch(m, n, k, threads);
+  const int64_t pairs = gemm_scratch(m, n, (k + 1) / 2, threads);
+  const int64_t packed = whole > pairs ? whole : pairs;
+  const int64_t few_rows = m <= kGemmCpuFewRows ? (gemm_axpy_parts(k) * m * n + 15) / 16 * 16 : 0;
   return packed > few_rows ? packed : few_rows;
+}
+
+// Bytes of scratch memory when up to `threads` run.
+static inline int64_t gemm_workspace(const Gemm& g, int64_t threads) {
+  return 4 * (gemm_spreads_stack(g) ? threads * gemm_share(g, 1) : gemm_share(g, threads));
 }
 
 // ---------------------------------------------------------------------------------------------
