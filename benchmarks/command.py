@@ -20,7 +20,7 @@ from benchmarks.settings import DTYPES, Settings
 from benchmarks.suites import SUITES, cases_of
 from pymodel.errors import ConfigError
 
-ROUNDS, QUICK_ROUNDS = 7, 3
+ROUNDS, QUICK_ROUNDS = 5, 3
 
 
 class Options(Protocol):

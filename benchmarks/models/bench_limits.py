@@ -22,21 +22,21 @@ from pymodel.models import GPT2Config, GPT2LMHeadModel
 
 def cases(settings: Settings) -> Iterator[Reading]:
     """What a user waits for or pays for once."""
-    yield Reading("import pymodel", "s", lambda: (import_seconds(), 0.3))
+    yield Reading("import pymodel", "s", lambda: (import_seconds(3 if settings.quick else 9), 0.3))
     yield Reading("compiled module, compressed as in a wheel", "MB", lambda: (module_megabytes(), 15.0))
     yield Reading("system allocations in ten warm training steps", "calls", lambda: (warm_allocations(), 0.0))
 
 
-def import_seconds() -> float:
-    """Median of nine fresh interpreters, less what an empty one takes."""
+def import_seconds(repeats: int) -> float:
+    """Median of so many fresh interpreters, less what an empty one takes."""
 
     def once(code: str) -> float:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True)
         return time.perf_counter() - start
 
-    empty = statistics.median(once("pass") for _ in range(9))
-    return statistics.median(once("import pymodel") for _ in range(9)) - empty
+    empty = statistics.median(once("pass") for _ in range(repeats))
+    return statistics.median(once("import pymodel") for _ in range(repeats)) - empty
 
 
 def module_megabytes() -> float:

@@ -31,7 +31,7 @@ def compared(sizes: Sizes, batch: int, length: int, dtype: str) -> tuple[float, 
 
 
 def peak(contender: str, sizes: Sizes, batch: int, length: int, dtype: str) -> float:
-    """Resident megabytes that model, optimiser and steps took at most, without the libraries' code."""
+    """Resident megabytes that model, optimiser and steps took at most, without what the libraries load."""
     program = Path(__file__).with_name("peak_memory.py")
     # The folder of the benchmarks travels along: a wheel keeps them where no import finds them.
     task = [contender, astuple(sizes), batch, length, dtype, str(Path(__file__).parents[1])]

@@ -27,6 +27,11 @@ def stored(values: np.ndarray, dtype: str) -> np.ndarray:
     return values.astype(dtype) if values.dtype == np.float32 else values
 
 
+def sample(extent: int, count: int) -> np.ndarray:
+    """At most so many indices, from the first to the last."""
+    return np.unique(np.linspace(0, extent - 1, count).astype(int))
+
+
 def op_contest(
     settings: Settings,
     title: str,

@@ -45,7 +45,7 @@ class BenchOptions:
     dtype: tuple[str, ...] = ()
     """Only these: float32, bfloat16, float16."""
     rounds: int | None = None
-    """Turns of each contender; 7 by default, 3 with --quick."""
+    """Turns of each contender; 5 by default, 3 with --quick."""
     quick: bool = False
     """A few telling cases of each suite."""
     list: bool = False

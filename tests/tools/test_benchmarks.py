@@ -42,7 +42,7 @@ def small_cases(settings: Settings) -> Iterator[Case]:
             yield bench_gemm.product(settings, 5, 40, 3, layout, dtype, "small")
         for backward in (False, True):
             for causal in (False, True):
-                yield bench_attention.attention(settings, 700, 2, 8, dtype, causal, backward)
+                yield bench_attention.attention(settings, 23, 2, 8, dtype, causal, backward)
             for name in ("layer_norm", "rms_norm"):
                 yield norm_cases.norm_case(settings, name, 5, 20, dtype, backward)
             yield bench_softmax.softmax(settings, 5, 20, dtype, backward)
@@ -131,9 +131,10 @@ def test_benchmarks_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_benchmarks_memory_of_a_step() -> None:
-    """A process of its own for each; the model is 1.4 M parameters with moments and gradients."""
+    """Each contender has a process of its own."""
     for contender in ("pymodel", *(["torch"] if "torch" in PEERS.peers else [])):
-        assert 10.0 < bench_memory.peak(contender, gpt2.SMALL, 2, 16, "float32") < 2000.0
+        peak = bench_memory.peak(contender, gpt2.SMALL, 2, 16, "float32")
+        assert 16.0 < peak < 500.0, "four numbers a parameter, of 1.4 million"
 
 
 def test_benchmarks_share_outside_kernels() -> None:
