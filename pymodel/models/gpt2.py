@@ -24,7 +24,7 @@ from pymodel.models.inputs import (
     shifted_labels,
     token_ids,
 )
-from pymodel.models.outputs import BaseModelOutput, CausalLMOutput
+from pymodel.models.outputs import BaseModelOutput, CausalLMOutput, Deferred
 from pymodel.models.pretrained import GenerationMixin, PretrainedModel
 from pymodel.tensor import Tensor, tensor
 
@@ -349,17 +349,21 @@ class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
             output_hidden_states,
             padding_is_read,
         )
-        with set_grad_enabled(is_grad_enabled() and output.past_key_values is None):
-            states = _kept_states(output.last_hidden_state, logits_to_keep)
-            logits = self.lm_head(states)
-            loss = None
-            if targets is not None:
-                batch, sequence, vocab_size = logits.shape
-                loss = ops.cross_entropy(
-                    logits.view(batch * sequence, vocab_size),
-                    tensor(targets.reshape(-1), device=logits.device),
-                )
-        return CausalLMOutput(loss, logits, output.past_key_values, output.hidden_states)
+        recorded = is_grad_enabled() and output.past_key_values is None
+        states = output.last_hidden_state
+
+        def logits() -> Tensor:
+            with set_grad_enabled(recorded):
+                result: Tensor = self.lm_head(_kept_states(states, logits_to_keep))
+                return result
+
+        if targets is None:
+            return CausalLMOutput(None, logits(), output.past_key_values, output.hidden_states)
+        with set_grad_enabled(recorded):
+            loss = ops.linear_cross_entropy(
+                states, self.lm_head.weight, tensor(targets, device=states.device)
+            )
+        return CausalLMOutput(loss, Deferred(logits), output.past_key_values, output.hidden_states)
 
 
 def _kept_states(states: Tensor, keep: int | np.ndarray) -> Tensor:

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pymodel.models.cache import KeyValueCache
 from pymodel.tensor import Tensor
+
+
+class Deferred:
+    """A value that is computed when it is first read: what a `DeferredField` may be set to."""
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self.compute = compute
+
+
+class DeferredField:
+    """A field of a dataclass, None by default, that may hold a `Deferred` until it is first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return None  # the default
+        value = vars(instance)[self._name]
+        if isinstance(value, Deferred):
+            value = vars(instance)[self._name] = value.compute()
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self._name] = value
 
 
 class ModelOutput:
@@ -19,7 +44,8 @@ class ModelOutput:
 
     def keys(self) -> list[str]:
         """Names of the fields that are set, in order."""
-        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]  # type: ignore[arg-type]
+        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return [name for name in names if vars(self)[name] is not None]
 
     def values(self) -> list[Any]:
         """The fields that are set, in order."""
@@ -70,11 +96,12 @@ class CausalLMOutput(ModelOutput):
     """Output of a language model.
 
     loss: scalar, the mean cross entropy of the labels in nats, when labels were given.
-    logits: (batch, sequence, vocab_size).
+    logits: (batch, sequence, vocab_size). Beside a loss, which needs no memory for them, they are computed
+        when they are first read, from the weights as they are then.
     past_key_values, hidden_states: as in `BaseModelOutput`.
     """
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
+    logits: Any = DeferredField()  # Tensor | None
     past_key_values: KeyValueCache | None = None
     hidden_states: tuple[Tensor, ...] | None = None

@@ -7,7 +7,7 @@ from pymodel.nn.containers import ModuleList, Sequential
 from pymodel.nn.dropout import Dropout
 from pymodel.nn.embedding import Embedding
 from pymodel.nn.linear import Conv1D, Linear
-from pymodel.nn.losses import CrossEntropyLoss
+from pymodel.nn.losses import CrossEntropyLoss, LinearCrossEntropyLoss
 from pymodel.nn.module import LoadResult, Module
 from pymodel.nn.norm import LayerNorm, RMSNorm
 from pymodel.nn.parameter import Parameter
@@ -20,6 +20,7 @@ __all__ = [
     "Embedding",
     "LayerNorm",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LoadResult",
     "Module",
     "ModuleList",

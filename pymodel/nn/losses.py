@@ -30,3 +30,44 @@ class CrossEntropyLoss(Module):
             f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}, "
             f"reduction={self.reduction!r}"
         )
+
+
+class LinearCrossEntropyLoss(Module):
+    """`CrossEntropyLoss` of the logits of a linear head, which are never held all at once.
+
+    Args:
+        ignore_index, label_smoothing, reduction: as in `CrossEntropyLoss`.
+        transposed: whether weights come as (in, classes) instead of (classes, in).
+        chunk: rows of logits at a time; see `ops.linear_cross_entropy`.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        transposed: bool = False,
+        chunk: int | None = None,
+    ) -> None:
+        self.ignore_index, self.label_smoothing, self.reduction = ignore_index, label_smoothing, reduction
+        self.transposed, self.chunk = transposed, chunk
+
+    def forward(self, x: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Takes x (..., in), the head's weight and bias, and targets (...); returns as `CrossEntropyLoss`."""
+        return ops.linear_cross_entropy(
+            x,
+            weight,
+            targets,
+            bias=bias,
+            transposed=self.transposed,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction=self.reduction,
+            chunk=self.chunk,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}, "
+            f"reduction={self.reduction!r}, transposed={self.transposed}, chunk={self.chunk}"
+        )

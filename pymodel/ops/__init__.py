@@ -39,6 +39,7 @@ from pymodel.ops.elementwise import (
 from pymodel.ops.embedding import embedding
 from pymodel.ops.layer_norm import layer_norm
 from pymodel.ops.linear import linear, mlp
+from pymodel.ops.linear_cross_entropy import linear_cross_entropy
 from pymodel.ops.matmul import get_float32_matmul_precision, matmul, set_float32_matmul_precision
 from pymodel.ops.random import normal_, rand, randn, uniform_
 from pymodel.ops.reduce import all, all_finite, any, argmax, argmin, max, mean, min, sum, var
@@ -93,6 +94,7 @@ __all__ = [
     "get_float32_matmul_precision",
     "layer_norm",
     "linear",
+    "linear_cross_entropy",
     "log",
     "log_softmax",
     "masked_fill",

@@ -47,7 +47,8 @@ def cross_entropy(
     Source for the smoothing: Szegedy et al., "Rethinking the Inception Architecture for Computer
     Vision", arXiv:1512.00567, section 7.
     """
-    _check(logits, targets, label_smoothing, reduction, overwrite_logits)
+    _check(logits, targets, overwrite_logits)
+    check_options("cross_entropy", label_smoothing, reduction)
     shape = logits.shape
     logit_rows, labels = rows(logits._array), flat(targets._array)
     count = logit_rows.shape[0]
@@ -67,7 +68,7 @@ def cross_entropy(
         reduction == "mean",
     )
     if invalid >= 0:
-        raise _invalid_target(targets, invalid, shape[-1], ignore_index)
+        raise invalid_target("cross_entropy", targets, invalid, shape[-1], ignore_index)
     result = Tensor(losses.reshape(shape[:-1]) if reduction == "none" else total)
     if wants_grad(logits):
         # A copy that `rows` had to make is ours alone; expanded logits share memory among themselves.
@@ -87,9 +88,7 @@ def cross_entropy(
     return result
 
 
-def _check(
-    logits: Tensor, targets: Tensor, label_smoothing: float, reduction: str, overwrite_logits: bool
-) -> None:
+def _check(logits: Tensor, targets: Tensor, overwrite_logits: bool) -> None:
     """What the binding, which sees rows, cannot say in the caller's words."""
     if logits.ndim == 0:
         raise ValueError("cross_entropy: logits must have at least one dimension, the classes")
@@ -98,12 +97,6 @@ def _check(
             f"cross_entropy: targets must have shape {logits.shape[:-1]} to fit logits of shape "
             f"{logits.shape}, whose last dimension is the classes, got {targets.shape}"
         )
-    if reduction not in REDUCTIONS:
-        raise ValueError(
-            f"cross_entropy: reduction {reduction!r} is unknown; expected one of {', '.join(REDUCTIONS)}"
-        )
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"cross_entropy: label_smoothing must lie between 0 and 1, got {label_smoothing}")
     if overwrite_logits and logits.requires_grad and logits.is_leaf:
         raise ValueError(
             "cross_entropy: overwrite_logits is for logits that an operation made; these are a leaf, "
@@ -111,10 +104,19 @@ def _check(
         )
 
 
-def _invalid_target(targets: Tensor, position: int, classes: int, ignore_index: int) -> ValueError:
+def check_options(op: str, label_smoothing: float, reduction: str) -> None:
+    """Raises for options that no cross-entropy has."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{op}: reduction {reduction!r} is unknown; expected one of {', '.join(REDUCTIONS)}")
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"{op}: label_smoothing must lie between 0 and 1, got {label_smoothing}")
+
+
+def invalid_target(op: str, targets: Tensor, position: int, classes: int, ignore_index: int) -> ValueError:
+    """The error that names a target which is no class, by its flat position."""
     value = int(targets.numpy().reshape(-1)[position])
     name = element_name("targets", position, targets.shape)
     return ValueError(
-        f"cross_entropy: {name} is {value}, but the {classes} classes are numbered from 0; "
+        f"{op}: {name} is {value}, but the {classes} classes are numbered from 0; "
         f"mark targets that must not count with ignore_index ({ignore_index})"
     )

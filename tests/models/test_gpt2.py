@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from hugging_face import CONFIGS, config_of, in_float64, reference_model, saved_model
-from reference import assert_as_good_as_torch
+from reference import assert_as_good_as_torch, gradient_of
 
 import pymodel as pm
 from pymodel.models import GPT2Config, GPT2LMHeadModel, GPT2Model, KeyValueCache
+from pymodel.models.outputs import Deferred
 
 BATCH, SEQUENCE = 3, 17
 
@@ -236,6 +237,31 @@ def test_gpt2_bare_model_and_output_access(tmp_path: Path):
     assert "past_key_values" not in output
     with pytest.raises(KeyError, match="past_key_values"):
         output["past_key_values"]
+
+
+def test_gpt2_logits_beside_a_loss_are_computed_when_they_are_read(tmp_path: Path):
+    saved_model(tmp_path)
+    model = GPT2LMHeadModel.from_pretrained(tmp_path)
+    ids = random_ids(61)
+    output = model(ids, labels=ids)
+    assert isinstance(vars(output)["logits"], Deferred)
+    assert output.keys() == ["loss", "logits"]  # which looks, but does not read
+    assert isinstance(vars(output)["logits"], Deferred)
+    np.testing.assert_array_equal(output.logits.numpy(), model(ids).logits.numpy())
+    assert output.logits is output["logits"]
+    # They are part of the graph: a loss of one's own has the gradient of the built-in one.
+    gradients = []
+    for own in (False, True):
+        model.zero_grad()
+        output = model(ids, labels=ids)
+        loss = output.loss
+        if own:
+            rows = output.logits[:, :-1].reshape(-1, 61)
+            loss = pm.ops.cross_entropy(rows, pm.tensor(ids[:, 1:].reshape(-1)))
+        loss.backward()
+        gradients.append([gradient_of(parameter).numpy().copy() for parameter in model.parameters()])
+    for built_in, mine in zip(*gradients, strict=True):
+        np.testing.assert_allclose(mine, built_in, rtol=1e-3, atol=1e-6)
 
 
 def test_gpt2_initial_weights_have_the_deviations_of_the_paper():
