@@ -25,7 +25,7 @@ def find_benchmarks() -> None:
     A checkout has it beside the library. A wheel has it inside, because a package of so common a name
     must not lie among other people's; what imports it sees no difference.
     """
-    library = Path(pymodel.__file__).parent
+    library = Path(pymodel.__file__).resolve().parent
     for folder in (library / "benchmarks", library.parent / "benchmarks"):
         if (folder / "harness.py").is_file():
             break
