@@ -18,6 +18,8 @@ def cases(settings: Settings) -> Iterator[Case]:
     for dtype in settings.chosen("float32", "bfloat16"):
         for rows, classes in ((768, 4096),) if settings.quick else ((1024, 50257), (768, 4096)):
             yield cross_entropy(settings, rows, classes, dtype)
+        rows, classes, width = (768, 4096, 128) if settings.quick else (256, 50257, 768)
+        yield linear_cross_entropy(settings, rows, classes, width, dtype)
 
 
 def cross_entropy(settings: Settings, rows: int, classes: int, dtype: str) -> Case:
@@ -33,4 +35,22 @@ def cross_entropy(settings: Settings, rows: int, classes: int, dtype: str) -> Ca
         ),
         3 * size, "B", bar=2.0, group=f"cross_entropy forward+backward {dtype}", dtype=dtype,
         flop=12.0 * rows * classes, read=2 * size, written=size,
+    )  # fmt: skip
+
+
+def linear_cross_entropy(settings: Settings, rows: int, classes: int, width: int, dtype: str) -> Case:
+    """The same of the logits of an output head, and the gradients of its input and its weight."""
+    size = float(BYTES[dtype])
+    flop = 3 * 2.0 * rows * classes * width
+    title = f"linear_cross_entropy forward+backward {dtype} {rows} x {width} to {classes}"
+    targets = np.random.default_rng(1).integers(0, classes, rows)
+    return Case(
+        title,
+        lambda: op_contest(
+            settings, title, dtype, [normal(rows, width), normal(classes, width, scale=0.1, seed=1), targets],
+            ops.linear_cross_entropy, lambda torch: torch.linear_cross_entropy,
+            reference.linear_cross_entropy, backward=True,
+        ),
+        flop, "FLOP", group=f"linear_cross_entropy {dtype}", dtype=dtype, flop=flop,
+        read=2 * size * (rows + classes) * width, written=size * (rows + classes) * width,
     )  # fmt: skip

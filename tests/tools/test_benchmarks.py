@@ -47,6 +47,7 @@ def small_cases(settings: Settings) -> Iterator[Case]:
                 yield norm_cases.norm_case(settings, name, 5, 20, dtype, backward)
             yield bench_softmax.softmax(settings, 5, 20, dtype, backward)
         yield bench_cross_entropy.cross_entropy(settings, 7, 30, dtype)
+        yield bench_cross_entropy.linear_cross_entropy(settings, 7, 30, 8, dtype)
         yield bench_embedding.embedding(settings, 7, 5, 8, dtype)
         yield bench_elementwise.add(settings, 5, 20, dtype)
         yield bench_elementwise.gelu(settings, 5, 20, dtype)
