@@ -101,6 +101,7 @@ def test_architecture_cpp_allows_what_the_design_draws(tmp_path: Path):
         "ops/linear/linear_cpu.cpp": '#include "ops/gemm/gemm.h"  // not asm volatile\n#include "cpu/simd.h"',
         "cpu/simd.h": '#include "core/view.h"\nconst char* s = "asm // not a comment";',
         "cuda/ptx.cuh": 'asm volatile("nop;");',
+        "cpu/tile_unit.h": 'asm volatile("tilerelease");',
         "core/view.h": '// #include "ops/gemm/gemm.h"',
     }
     root = write_tree(tmp_path, {f"csrc/{name}": text for name, text in files.items()})

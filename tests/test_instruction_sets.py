@@ -9,7 +9,7 @@ import pytest
 
 from pymodel import _core
 
-ORDER = ["generic", "avx2", "avx512", "avx512_bf16"]
+ORDER = ["generic", "avx2", "avx512", "avx512_bf16", "amx_bf16"]
 TESTS = Path(__file__).parent
 
 
@@ -40,4 +40,4 @@ def test_forced_instruction_set_is_the_one_in_use() -> None:
 def test_unknown_instruction_set_is_an_error_at_import() -> None:
     done = run(["-c", "import pymodel"], "sse9")
     assert done.returncode != 0
-    assert "PYMODEL_CPU_ISA=sse9: expected generic, avx2, avx512 or avx512_bf16" in done.stderr
+    assert "PYMODEL_CPU_ISA=sse9: expected generic, avx2, avx512, avx512_bf16 or amx_bf16" in done.stderr

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 
 #include "bindings/transfer.h"
+#include "core/matrix_unit.h"
 
 namespace pymodel {
 namespace {
@@ -154,8 +155,8 @@ PYMODEL_BINDINGS(m) {
   m.def("from_numpy", &from_numpy);
   m.def("sole_heirs", &sole_heirs);
 
-  m.def("isa", [] { return isa_name(active_isa()); });
-  m.def("detected_isa", [] { return isa_name(detected_isa()); });
+  m.def("isa", [] { return active_isa_name(); });
+  m.def("detected_isa", [] { return detected_isa_name(); });
   m.def("num_threads", [] { return omp_get_max_threads(); });
   m.def("set_num_threads", [](int count) {
     if (count < 1)

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "core/matrix_unit.h"
+
 namespace pymodel {
 
 Isa detected_isa() {
@@ -39,14 +41,17 @@ static Isa choose_isa() {
   const Isa detected = detected_isa();
   const char* forced = std::getenv("PYMODEL_CPU_ISA");
   if (forced == nullptr || *forced == '\0') return detected;
+  const std::string name = forced;
+  bool known = name == "amx_bf16";
+  if (known && name == detected_isa_name()) return detected;
   for (Isa isa : {Isa::generic, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
-    if (isa_name(isa) != std::string(forced)) continue;
-    if (isa <= detected) return isa;
-    throw std::invalid_argument(std::string("PYMODEL_CPU_ISA=") + forced +
-                                ": this machine supports only up to " + isa_name(detected));
+    if (name == isa_name(isa) && isa <= detected) return isa;
+    known = known || name == isa_name(isa);
   }
-  throw std::invalid_argument(std::string("PYMODEL_CPU_ISA=") + forced +
-                              ": expected generic, avx2, avx512 or avx512_bf16");
+  throw std::invalid_argument(
+      "PYMODEL_CPU_ISA=" + name +
+      (known ? std::string(": this machine supports only up to ") + detected_isa_name()
+             : ": expected generic, avx2, avx512, avx512_bf16 or amx_bf16"));
 }
 
 Isa active_isa() {

@@ -159,7 +159,7 @@ def test_random_bits_do_not_depend_on_threads():
 
 @pytest.mark.host_only("instruction sets of the CPU")
 def test_random_draws_are_the_same_with_every_instruction_set():
-    isas = ["generic", "avx2", "avx512", "avx512_bf16"]
+    isas = ["generic", "avx2", "avx512", "avx512_bf16", "amx_bf16"]
     program = (
         "import hashlib, numpy as np, pymodel as pm\n"
         "pm.manual_seed(3)\n"

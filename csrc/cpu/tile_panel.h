@@ -1,0 +1,192 @@
+// Panels for the matrix unit (cpu/tile_unit.h): 32 rows of A or 32 columns of B, cut along k into
+// steps of 32, which are two tiles each; and the product of two panels, 32 x 32 sums in four tiles.
+//
+// A packed step is 2 KiB: the tile of the first 16 lines (rows or columns), then that of the
+// others. What a panel lacks in lines or in depth is zero. A panel of A may also be read in place.
+#pragma once
+
+#include "core/dtype.h"
+#include "cpu/micro_gemm.h"
+#include "cpu/tile_unit.h"
+
+#ifdef PYMODEL_ISA_avx512_bf16
+
+namespace pymodel::cpu::PYMODEL_ISA {
+
+constexpr int kTilePanelLines = 2 * kTileRows;
+constexpr int64_t kTileStepBytes = 2 * kTileBytes;
+
+PYMODEL_INLINE int64_t tile_steps(int64_t depth) { return (depth + kTileDepth - 1) / kTileDepth; }
+
+// ---------------------------------------------------------------------------------------------
+// Packing
+
+// A matrix of which a line is a row of A or a column of B: element k of line i is
+// at[i * stride_line + k * stride_k].
+struct TileSource {
+  const bfloat16* at;
+  int64_t stride_line, stride_k;
+};
+
+// The 32 k of each of 16 lines, one line a vector.
+PYMODEL_INLINE void fetch_lines(const TileSource& from, int lines, int depth, Vec (&tile)[16]) {
+  const __mmask32 mask = depth == kTileDepth ? ~__mmask32{0} : (__mmask32{1} << depth) - 1;
+#pragma GCC unroll 16
+  for (int i = 0; i < kTileRows; ++i) {
+    tile[i] = zero();
+    if (i < lines) tile[i] = (Vec)_mm512_maskz_loadu_epi16(mask, from.at + i * from.stride_line);
+  }
+}
+
+// 16 pairs of k, each of 16 lines, one pair a vector.
+PYMODEL_INLINE void fetch_pairs(const TileSource& from, int lines, int depth, Vec (&tile)[16]) {
+  const __mmask16 mask = first_lanes(lines);
+  alignas(64) static const uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                       21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                       11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i order = _mm512_load_si512(kInterleave);
+#pragma GCC unroll 16
+  for (int p = 0; p < kTileRows; ++p) {
+    tile[p] = zero();
+    if (2 * p >= depth) continue;
+    const bfloat16* even = from.at + 2 * p * from.stride_k;
+    // The same lines of the next step: too short a run of memory to be foreseen by the hardware.
+    __builtin_prefetch(even + kTileDepth * from.stride_k);
+    __builtin_prefetch(even + (kTileDepth + 1) * from.stride_k);
+    const bool odd = 2 * p + 1 < depth;
+    const __m256i low = _mm256_maskz_loadu_epi16(mask, even);
+    const __m256i high =
+        _mm256_maskz_loadu_epi16(odd ? mask : 0, odd ? even + from.stride_k : even);
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    tile[p] = (Vec)_mm512_permutexvar_epi16(order, both);
+  }
+}
+
+// As fetch_lines, where neither lines nor k are dense.
+static void gather_lines(const TileSource& from, int lines, int depth, Vec (&tile)[16]) {
+  uint16_t words[kTileRows][kTileDepth] = {};
+  for (int i = 0; i < lines; ++i) {
+    for (int k = 0; k < depth; ++k) {
+      words[i][k] = from.at[i * from.stride_line + k * from.stride_k].bits;
+    }
+  }
+  memcpy(tile, words, sizeof words);
+}
+
+// One tile: rows of A, or with `pairs` interleaved columns of B. Either is the other transposed, in
+// words of two k.
+template <bool pairs>
+static void pack_tile(const TileSource& from, int lines, int depth, char* tile) {
+  Vec words[16];
+  const bool paired = from.stride_line == 1 && from.stride_k != 1;
+  if (paired) {
+    fetch_pairs(from, lines, depth, words);
+  } else if (from.stride_k == 1) {
+    fetch_lines(from, lines, depth, words);
+  } else {
+    gather_lines(from, lines, depth, words);
+  }
+  if (paired != pairs) transpose(words);
+#pragma GCC unroll 16
+  for (int i = 0; i < kTileRows; ++i) store(reinterpret_cast<float*>(tile) + i * 16, words[i]);
+}
+
+// Packs `lines` lines of `depth` elements into panels of 32, one after the other. Both tiles of a
+// step are written even if the second holds no line.
+template <bool pairs>
+static void pack_tile_panels(const TileSource& from, int64_t lines, int64_t depth, char* panels) {
+  const int64_t steps = tile_steps(depth), tiles = 2 * tile_steps(lines);
+  // Memory is met in its own order: along k if that is dense, else along the lines.
+  const bool along_k = from.stride_k == 1;
+  for (int64_t outer = 0; outer < (along_k ? tiles : steps); ++outer) {
+    for (int64_t inner = 0; inner < (along_k ? steps : tiles); ++inner) {
+      const int64_t tile = along_k ? outer : inner, step = along_k ? inner : outer;
+      const int64_t line = tile * kTileRows, k = step * kTileDepth;
+      const int64_t some = lines - line < kTileRows ? lines - line : kTileRows;
+      const int64_t deep = depth - k < kTileDepth ? depth - k : kTileDepth;
+      const TileSource at = {from.at + line * from.stride_line + k * from.stride_k,
+                             from.stride_line, from.stride_k};
+      pack_tile<pairs>(at, some < 0 ? 0 : static_cast<int>(some), static_cast<int>(deep),
+                       panels + (tile / 2 * steps + step) * kTileStepBytes + tile % 2 * kTileBytes);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Product
+
+// 32 rows of A, packed or where they lie: bytes between rows and between steps.
+struct TileRowPanel {
+  const char* at;
+  int64_t stride, step;
+};
+
+PYMODEL_INLINE TileRowPanel packed_rows(const char* panel) {
+  return {panel, kTileRowBytes, kTileStepBytes};
+}
+
+// For 32 rows of whole steps, dense along k.
+PYMODEL_INLINE TileRowPanel rows_in_place(const bfloat16* rows, int64_t stride) {
+  return {reinterpret_cast<const char*>(rows), stride * 2, kTileRowBytes};
+}
+
+template <int row_tiles, int column_tiles>
+static void multiply_tile_panels_fixed(TileRowPanel a, const char* b, int64_t steps, float* sums,
+                                       bool accumulate) {
+  constexpr int64_t kStride = kTilePanelLines * sizeof(float);
+  float* const lower = sums + kTileRows * kTilePanelLines;
+  constexpr bool tall = row_tiles == 2, wide = column_tiles == 2;
+  constexpr int64_t kAhead = 1;  // steps
+  if (accumulate) {
+    tile_load<0>(sums, kStride);
+    if (wide) tile_load<1>(sums + kTileRows, kStride);
+    if (tall) tile_load<2>(lower, kStride);
+    if (tall && wide) tile_load<3>(lower + kTileRows, kStride);
+  } else {
+    tile_zero<0>();
+    tile_zero<1>();
+    tile_zero<2>();
+    tile_zero<3>();
+  }
+  for (int64_t step = 0; step < steps; ++step) {
+    const char *const a_soon = a.at + kAhead * a.step, *const b_soon = b + kAhead * kTileStepBytes;
+    tile_load<6>(b, kTileRowBytes);
+    tile_load<4>(a.at, a.stride);
+    prefetch_tile(b_soon, kTileRowBytes);
+    tile_multiply<0, 4, 6>();
+    if (wide) {
+      tile_load<7>(b + kTileBytes, kTileRowBytes);
+      prefetch_tile(b_soon + kTileBytes, kTileRowBytes);
+      tile_multiply<1, 4, 7>();
+    }
+    prefetch_tile(a_soon, a.stride);
+    if (tall) {
+      tile_load<5>(a.at + kTileRows * a.stride, a.stride);
+      prefetch_tile(a_soon + kTileRows * a.stride, a.stride);
+      tile_multiply<2, 5, 6>();
+    }
+    if (tall && wide) tile_multiply<3, 5, 7>();
+    a.at += a.step;
+    b += kTileStepBytes;
+  }
+  tile_store<0>(sums, kStride);
+  if (wide) tile_store<1>(sums + kTileRows, kStride);
+  if (tall) tile_store<2>(lower, kStride);
+  if (tall && wide) tile_store<3>(lower + kTileRows, kStride);
+}
+
+// sums (32, 32) = or += A (rows, steps * 32) B (steps * 32, columns); tiles without rows or columns
+// of the product are left out. A TileUnit must be alive.
+static inline void multiply_tile_panels(const TileRowPanel& a, const char* b, int64_t steps,
+                                        int64_t rows, int64_t columns, float* sums,
+                                        bool accumulate) {
+  const bool tall = rows > kTileRows, wide = columns > kTileRows;
+  if (tall && wide) return multiply_tile_panels_fixed<2, 2>(a, b, steps, sums, accumulate);
+  if (tall) return multiply_tile_panels_fixed<2, 1>(a, b, steps, sums, accumulate);
+  if (wide) return multiply_tile_panels_fixed<1, 2>(a, b, steps, sums, accumulate);
+  multiply_tile_panels_fixed<1, 1>(a, b, steps, sums, accumulate);
+}
+
+}  // namespace pymodel::cpu::PYMODEL_ISA
+
+#endif
