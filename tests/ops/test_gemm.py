@@ -74,6 +74,69 @@ def test_gemm_cuts_any_shape(m: int, n: int, k: int, dtype: str) -> None:
     check_product(pm.tensor(draw(m, k), dtype=dtype), pm.tensor(draw(k, n, seed=1), dtype=dtype), dtype)
 
 
+# Where the CPU cuts a bfloat16 product for a matrix unit (csrc/ops/gemm/gemm_tile_plan.h).
+TILE_SHAPES = [
+    (32, 64, 96),  # whole panels: A is read in place
+    (33, 47, 95),  # one row, 15 columns and 31 of k beyond whole panels
+    (17, 16, 1),  # a row in the second tile, no column in it; half a pair of k
+    (530, 70, 64),  # over one task's rows: B is packed for all; in place but for the last panel
+    (40, 50, 4100),  # over one range of k: sums pass through memory
+    (2060, 40, 34),  # over one block's rows
+    (600, 2090, 33),  # over one block's columns
+]
+
+
+@pytest.mark.parametrize(("m", "n", "k"), TILE_SHAPES)
+@pytest.mark.parametrize("right", ["rows dense", "columns dense"])
+@pytest.mark.parametrize("left", ["rows dense", "columns dense", "no dimension dense"])
+def test_gemm_cuts_tiles_of_any_shape(left: str, right: str, m: int, n: int, k: int, device: str) -> None:
+    if device != "cpu":
+        pytest.skip("cuts of the CPU; devices have theirs above")
+    check_product(
+        LAYOUTS[left](draw(m, k), "bfloat16"), LAYOUTS[right](draw(k, n, seed=1), "bfloat16"), "bfloat16"
+    )
+
+
+@pytest.mark.parametrize("out_dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(("m", "n", "k"), TILE_SHAPES)
+def test_gemm_adds_tiles_to_what_is_there(m: int, n: int, k: int, out_dtype: str, device: str) -> None:
+    if device != "cpu":
+        pytest.skip("cuts of the CPU; devices have theirs above")
+    a, b = transposed(draw(m, k), "bfloat16"), pm.tensor(draw(k, n, seed=1), dtype="bfloat16")
+    c = pm.tensor(draw(m, n, seed=2), dtype=out_dtype)
+    before = c.numpy().copy()
+    _core.gemm(a._array, b._array, c._array, beta=1.0)
+    same, exact = (
+        to_torch(a.numpy(), t) @ to_torch(b.numpy(), t) + to_torch(before, t)
+        for t in (torch.bfloat16, torch.float64)
+    )
+    assert_as_good_as_torch(c, same, exact, "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gemm_gives_the_same_bits_for_any_number_of_threads(dtype: str, device: str) -> None:
+    if device != "cpu":
+        pytest.skip("threads of the CPU")
+    threads, results = pm.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            pm.set_num_threads(count)
+            results.append(
+                [
+                    product(
+                        LAYOUTS[left](draw(m, k), dtype), LAYOUTS[right](draw(k, n, seed=1), dtype)
+                    ).numpy()
+                    for m, n, k in [*TILE_SHAPES, (3, 300, 200)]
+                    for left, right in (("rows dense", "columns dense"), ("columns dense", "rows dense"))
+                ]
+            )
+    finally:
+        pm.set_num_threads(threads)
+    for other in results[1:]:
+        for one, another in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, another)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("right", ["rows dense", "columns dense"])
 def test_gemm_of_large_tiles_reads_columns(right: str, dtype: str) -> None:

@@ -18,6 +18,7 @@
 #include "core/activation.h"
 #include "core/kernel.h"
 #include "core/tensor_view.h"
+#include "ops/gemm/gemm_tile_plan.h"
 
 namespace pymodel {
 
@@ -127,9 +128,13 @@ static inline int64_t gemm_share(const Gemm& g, int64_t threads) {
   const int64_t k = g.a.shape[g.a.ndim - 1];
   const int64_t whole = gemm_scratch(m, n, k, threads);
   const int64_t pairs = gemm_scratch(m, n, (k + 1) / 2, threads);
-  const int64_t packed = whole > pairs ? whole : pairs;
   const int64_t few_rows = m <= kGemmCpuFewRows ? (gemm_axpy_parts(k) * m * n + 15) / 16 * 16 : 0;
-  return packed > few_rows ? packed : few_rows;
+  const bool bf16 = g.a.dtype == DType::bfloat16;  // may be multiplied by the matrix unit
+  const int64_t tiles = bf16 ? gemm_tile_workspace(m, n, k, threads) / 4 : 0;
+  const int64_t needs[] = {whole, pairs, few_rows, tiles};
+  int64_t most = 0;
+  for (int64_t each : needs) most = each > most ? each : most;
+  return most;
 }
 
 // Bytes of scratch memory when up to `threads` run.

@@ -1,10 +1,12 @@
 // CPU gemm: few rows, as in decoding one token, are multiplied without packing, since each weight
 // is used only once or a few times there (gemm_few_rows_cpu.h). All other products are blocked
-// (gemm_blocked_cpu.h).
+// (gemm_blocked_cpu.h), those of bfloat16 on the matrix unit where there is one
+// (gemm_tiles_cpu.h).
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "ops/gemm/gemm_blocked_cpu.h"
 #include "ops/gemm/gemm_few_rows_cpu.h"
+#include "ops/gemm/gemm_tiles_cpu.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -28,6 +30,7 @@ static void product(const Gemm& g) {
   if (m <= kGemmCpuFewRows && g.a.strides[1] == 1 && g.b.strides[0] == 1)
     return few_rows_dot<T, Out>(g);
   if (m <= kGemmCpuFewRows && g.b.strides[1] == 1) return few_rows_axpy<T, Out>(g);
+  if (gemm_in_tiles(g)) return;
   blocked_product<T, Out>(g);
 }
 
