@@ -150,11 +150,14 @@ template <int width, typename T>
 static int64_t pack_dense_lines(const T* source, int64_t stride_k, int64_t lines, int64_t depth,
                                 float* panels) {
   constexpr int64_t kPerWord = kPaired<T> ? 2 : 1;
+  constexpr int64_t kAhead = 8;
   const int64_t whole = depth / kPerWord;
   for (int64_t k = 0; k < whole; ++k) {
     const T* from = source + k * kPerWord * stride_k;
     for (int64_t line = 0; line < lines; line += kLanes) {
       const int64_t count = lines - line < kLanes ? lines - line : kLanes;
+      // A stride defeats the hardware's prefetching. Past the end, the address is only a hint.
+      __builtin_prefetch(from + line + kAhead * stride_k);
       const Vec words = packed_lines(from + line, stride_k, count);
       put_words<width>(words, line, lines, k, packed_depth<T>(depth), panels);
     }

@@ -85,25 +85,31 @@ static inline int64_t gemm_axpy_parts(int64_t k) {
   return (k + gemm_axpy_depth(k) - 1) / gemm_axpy_depth(k);
 }
 
+// Strips of B, each as wide as a panel, that a thread packs at a time.
+constexpr int64_t kGemmStrips = 4;
+
 // Extents of the cache blocks. They depend on the shape alone, and how k is cut on k alone.
 struct GemmBlocks {
   int64_t rows, columns;
   int64_t words;  // along k: 32 bits, a float32 or a pair of bfloat16
 
-  // Floats of a packed block of A, of the sums of a block of C and of a packed strip of B, with up
+  // Floats of a packed block of A, of the sums of a block of C and of packed strips of B, with up
   // to a panel of padding each way; 64 is a multiple no panel exceeds.
   int64_t packed_a() const { return (rows + 64) * ((words + 15) / 16 * 16); }
   int64_t sums() const { return (rows + 64) * columns; }
-  int64_t strip() const { return 64 * words; }
+  int64_t strips() const { return kGemmStrips * 64 * words; }
 };
 
-static inline GemmBlocks gemm_blocks(int64_t m, int64_t n, int64_t words) {
-  constexpr int64_t kWords = 768;
-  constexpr int64_t kPackedA = 512 * kWords;  // 1.5 MiB stay in most second-level caches
-  constexpr int64_t kColumns = 1536;
-  words = words < kWords ? words : kWords;
-  const int64_t limit = kPackedA / (words < 128 ? 128 : words) / 64 * 64;
-  return {m < limit ? m : limit, n < kColumns ? (n + 15) / 16 * 16 : kColumns, words};
+static inline GemmBlocks gemm_blocks(int64_t m, int64_t n, int64_t k_words) {
+  constexpr int64_t kWords = 1024, kColumns = 1536;
+  constexpr int64_t kPackedA = 768 * kWords;  // 3 MiB, which streams from cache as panels are used
+  // Cuts are even, and k is cut where chains of sums end (kChainWords of the kernel).
+  const int64_t k_cuts = (k_words + kWords - 1) / kWords;
+  const int64_t even = k_cuts <= 1 ? k_words : (k_words + 256 * k_cuts - 1) / (256 * k_cuts) * 256;
+  const int64_t limit = kPackedA / (even < 128 ? 128 : even) / 64 * 64;
+  const int64_t row_cuts = m <= limit ? 1 : (m + limit - 1) / limit;
+  return {(m + 64 * row_cuts - 1) / (64 * row_cuts) * 64,
+          n < kColumns ? (n + 15) / 16 * 16 : kColumns, even};
 }
 
 // Floats for one product on `threads`; `words` is the extent of k, whole or in pairs. Sums are kept
@@ -111,7 +117,7 @@ static inline GemmBlocks gemm_blocks(int64_t m, int64_t n, int64_t words) {
 static inline int64_t gemm_scratch(int64_t m, int64_t n, int64_t words, int64_t threads) {
   const GemmBlocks extents = gemm_blocks(m, n, words);
   const int64_t sums = words > extents.words ? extents.sums() : 0;
-  return extents.packed_a() + sums + threads * extents.strip();
+  return extents.packed_a() + sums + threads * extents.strips();
 }
 
 // Small products of a stack run on one thread each, each thread with scratch memory of its own.

@@ -85,25 +85,29 @@ static void multiply_strip(const Gemm& g, const Block& block, int64_t row, int64
   }
 }
 
-// One member's share of a block: a run of tasks, each a strip times some of the rows. A strip is
-// packed when the run reaches it.
+// One member's share of a block: a run of tasks, each a strip times some of the rows. Strips are
+// packed when the run reaches them, several at a time: where rows of B are dense, each is then met
+// in a longer run of memory.
 template <typename T, typename Out>
 static void multiply_block(const Gemm& g, const Block& block, const Team& team,
-                           const float* packed_a, float* strip, const Sums& sums) {
+                           const float* packed_a, float* strips, const Sums& sums) {
   constexpr int64_t kTaskRows = 64;
   const T* b = data_as<T>(g.b) + block.start * g.b.strides[0] + block.column * g.b.strides[1];
   const int64_t row_tasks = blocks(block.rows, kTaskRows);
   const int64_t tasks = row_tasks * blocks(block.columns, kPanelCols);
-  int64_t packed = -1;
+  const int64_t strips_end = blocks(team.end(tasks), row_tasks) * kPanelCols;
+  const int64_t run_end = smaller(block.columns, strips_end);
+  int64_t first = 0, stop = 0;  // the columns that are packed
   for (int64_t task = team.begin(tasks); task < team.end(tasks); ++task) {
     const int64_t column = task / row_tasks * kPanelCols, row = task % row_tasks * kTaskRows;
-    if (column != packed) {
+    if (column >= stop) {
+      first = column;
+      stop = smaller(run_end, column + kGemmStrips * kPanelCols);
       pack_panels<kPanelCols>(b + column * g.b.strides[1], g.b.strides[1], g.b.strides[0],
-                              smaller(kPanelCols, block.columns - column), block.depth, strip);
-      packed = column;
+                              stop - first, block.depth, strips);
     }
     multiply_strip<T, Out>(g, block, row, smaller(block.rows, row + kTaskRows), column, packed_a,
-                           strip, sums);
+                           strips + (column - first) * packed_depth<T>(block.depth), sums);
   }
 }
 
@@ -116,9 +120,9 @@ static void blocked_product(const Gemm& g) {
   const int64_t width = keeps_sums && !direct ? extents.columns : n;
   float* packed_a = static_cast<float*>(g.workspace);
   float* kept = packed_a + extents.packed_a();
-  float* strips = kept + (keeps_sums ? extents.sums() : 0);
+  float* packed_b = kept + (keeps_sums ? extents.sums() : 0);
   run_team(m * n * k, [&](const Team& team) {
-    float* strip = strips + team.rank * extents.strip();
+    float* strips = packed_b + team.rank * extents.strips();
     for (int64_t column = 0; column < n; column += width) {
       for (int64_t row = 0; row < m; row += extents.rows) {
         float* c = data_as<float>(g.c) + row * g.c.strides[0] + column;
@@ -129,7 +133,7 @@ static void blocked_product(const Gemm& g) {
                                start,  smaller(depth, k - start)};
           pack_rows<T>(g, block, team, packed_a);
           team.barrier();
-          multiply_block<T, Out>(g, block, team, packed_a, strip, sums);
+          multiply_block<T, Out>(g, block, team, packed_a, strips, sums);
           team.barrier();  // before the next block overwrites this one
         }
       }
