@@ -12,6 +12,13 @@ constexpr float kInverseSqrtTwoPi = 0.39894228040143268f;
 constexpr float kSqrtTwoOverPi = 0.79788456080286536f;
 constexpr float kGeluCubic = 0.044715f;  // Hendrycks and Gimpel, arXiv:1606.08415
 
+// z of gelu_tanh: 0.5 (1 + tanh(z / 2)) is sigmoid(z), which needs one exponential and loses no
+// digits where the tanh is near -1.
+PYMODEL_INLINE Vec gelu_tanh_argument(Vec x) {
+  const Vec linear = broadcast(2.0f * kSqrtTwoOverPi);
+  return x * fma(x * x, broadcast(2.0f * kSqrtTwoOverPi * kGeluCubic), linear);
+}
+
 template <Activation kind>
 PYMODEL_INLINE Vec activate(Vec x) {
   switch (kind) {
@@ -19,10 +26,8 @@ PYMODEL_INLINE Vec activate(Vec x) {
       return select(x != x, x, max(x, zero()));
     case Activation::gelu:
       return x * 0.5f * (erf(x * kSqrtHalf) + 1.0f);
-    case Activation::gelu_tanh: {
-      const Vec inner = kSqrtTwoOverPi * fma(x * x * x, broadcast(kGeluCubic), x);
-      return x * 0.5f * (tanh(inner) + 1.0f);
-    }
+    case Activation::gelu_tanh:
+      return x * sigmoid(gelu_tanh_argument(x));
     case Activation::silu:
       return x * sigmoid(x);
     case Activation::tanh:
@@ -35,6 +40,12 @@ PYMODEL_INLINE Vec activate(Vec x) {
   return x;
 }
 
+// d (x sigmoid(z)) / dx, given x z'
+PYMODEL_INLINE Vec gated_derivative(Vec z, Vec x_slope) {
+  const Logistic s = logistic(z);
+  return s.value * fma(x_slope, s.rest, broadcast(1.0f));
+}
+
 // d activate(x) / dx
 template <Activation kind>
 PYMODEL_INLINE Vec activation_derivative(Vec x) {
@@ -43,26 +54,25 @@ PYMODEL_INLINE Vec activation_derivative(Vec x) {
     case Activation::relu:
       return select(x > zero(), one, zero());
     case Activation::gelu: {
-      const Vec density = exp(x * x * -0.5f) * kInverseSqrtTwoPi;
+      const Vec density = exp_bounded(x * x * -0.5f) * kInverseSqrtTwoPi;
       return fma(x, density, (erf(x * kSqrtHalf) + 1.0f) * 0.5f);
     }
     case Activation::gelu_tanh: {
-      const Vec square = x * x;
-      const Vec t = tanh(kSqrtTwoOverPi * fma(square * x, broadcast(kGeluCubic), x));
-      const Vec inner = kSqrtTwoOverPi * fma(square, broadcast(3.0f * kGeluCubic), one);
-      return (t + 1.0f) * 0.5f + x * 0.5f * (one - t * t) * inner;
+      // Beyond 9 it is 0 or 1 to float32.
+      const Vec bounded = min(broadcast(9.0f), max(broadcast(-9.0f), x));
+      const Vec slope = fma(bounded * bounded, broadcast(6.0f * kSqrtTwoOverPi * kGeluCubic),
+                            broadcast(2.0f * kSqrtTwoOverPi));
+      return gated_derivative(gelu_tanh_argument(bounded), bounded * slope);
     }
-    case Activation::silu: {
-      const Vec s = sigmoid(x);
-      return s * fma(x, one - s, one);
-    }
+    case Activation::silu:
+      return gated_derivative(x, x);
     case Activation::tanh: {
       const Vec t = tanh(x);
       return one - t * t;
     }
     case Activation::sigmoid: {
-      const Vec s = sigmoid(x);
-      return s * (one - s);
+      const Logistic s = logistic(x);
+      return s.value * s.rest;
     }
     case Activation::none:
       break;

@@ -20,45 +20,63 @@ PYMODEL_INLINE Vec polynomial(const float (&coefficients)[count], Vec x) {
   return result;
 }
 
+// e^x = 2^n e^r with n an integer and |r| at most ln(2) / 2.
+struct ExpParts {
+  Vec magic_n;   // 1.5 * 2^23 + n: its lowest bits are those of n
+  Vec n;         // as a float
+  Vec mantissa;  // e^r, relative error at most 1.1e-7
+};
+
+PYMODEL_INLINE ExpParts exp_parts(Vec x) {
+  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
+                                     0.041666217f, 0.008375129f, 0.0013948581f};
+  // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+  const Vec magic = broadcast(12582912.0f);
+  const Vec magic_n = fma(x, broadcast(1.44269504f), magic);
+  const Vec n = magic_n - magic;
+  // ln 2 in two parts, the first exact in the products that occur.
+  Vec r = fma(n, broadcast(-0.693359375f), x);
+  r = fma(n, broadcast(2.12194440e-4f), r);
+  return {magic_n, n, polynomial(kCoefficients, r)};
+}
+
+constexpr int32_t kMagicBits = 0x4b400000;  // of 1.5 * 2^23
+constexpr float kExpLowest = -87.33f;       // below it, the result would be subnormal and is 0
+
 // e^x with a relative error of at most 1.1e-7; 0 below -87.33 (where the result would be
 // subnormal), infinity above 88.72, NaN for NaN.
 PYMODEL_INLINE Vec exp(Vec x) {
-  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
-                                     0.041666217f, 0.008375129f, 0.0013948581f};
-  const Vec bounded = min(max(broadcast(-87.33f), x), broadcast(88.72f));
-  // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
-  const Vec magic = broadcast(12582912.0f);
-  const Vec shifted = fma(bounded, broadcast(1.44269504f), magic);
-  const Vec n = shifted - magic;
-  // ln 2 in two parts, the first exact in the products that occur.
-  Vec r = fma(n, broadcast(-0.693359375f), bounded);
-  r = fma(n, broadcast(2.12194440e-4f), r);
+  const Vec below = min(broadcast(89.0f), x);  // in this order NaN stays
+#ifdef PYMODEL_AVX512
+  const ExpParts parts = exp_parts(below);
+  // The mask also spares the scaling the slow path of subnormal results.
+  const __mmask16 kept = _mm512_cmp_ps_mask(x, broadcast(kExpLowest), _CMP_NLT_UQ);
+  return _mm512_maskz_scalef_ps(kept, parts.mantissa, parts.n);
+#else
+  const ExpParts parts = exp_parts(max(broadcast(kExpLowest), below));
   // 2^n is put together in the exponent field, in two factors because n reaches 128.
-  const IntVec exponent = reinterpret_cast<IntVec>(shifted) - reinterpret_cast<IntVec>(magic);
+  const IntVec exponent = reinterpret_cast<IntVec>(parts.magic_n) - kMagicBits;
   const IntVec half = exponent >> 1;
   const Vec scale = reinterpret_cast<Vec>((half + 127) << 23);
   const Vec rest = reinterpret_cast<Vec>((exponent - half + 127) << 23);
-  Vec result = polynomial(kCoefficients, r) * scale * rest;
-  result = select(x < broadcast(-87.33f), zero(), result);
-  result = select(x > broadcast(88.72f), infinity(), result);
-  return select(x == x, result, x);
+  return select(x < broadcast(kExpLowest), zero(), parts.mantissa * scale * rest);
+#endif
 }
 
 // e^x as `exp` gives it for x up to 88, without the care for larger x: what a softmax needs, which
 // subtracts the maximum first. NaN stays NaN.
 PYMODEL_INLINE Vec exp_bounded(Vec x) {
-  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
-                                     0.041666217f, 0.008375129f, 0.0013948581f};
-  const Vec bounded = max(broadcast(-87.33f), x);  // keeps NaN, the second argument
-  const Vec magic = broadcast(12582912.0f);
-  const Vec shifted = fma(bounded, broadcast(1.44269504f), magic);
-  const Vec n = shifted - magic;
-  Vec r = fma(n, broadcast(-0.693359375f), bounded);
-  r = fma(n, broadcast(2.12194440e-4f), r);
+#ifdef PYMODEL_AVX512
+  const ExpParts parts = exp_parts(x);
+  const __mmask16 kept = _mm512_cmp_ps_mask(x, broadcast(kExpLowest), _CMP_NLT_UQ);
+  return _mm512_maskz_scalef_ps(kept, parts.mantissa, parts.n);
+#else
+  const ExpParts parts = exp_parts(max(broadcast(kExpLowest), x));
   // n is at most 127 here: one factor holds 2^n.
-  const IntVec exponent = reinterpret_cast<IntVec>(shifted) - reinterpret_cast<IntVec>(magic);
+  const IntVec exponent = reinterpret_cast<IntVec>(parts.magic_n) - kMagicBits;
   const Vec scale = reinterpret_cast<Vec>((exponent + 127) << 23);
-  return select(x < broadcast(-87.33f), zero(), polynomial(kCoefficients, r) * scale);
+  return select(x < broadcast(kExpLowest), zero(), parts.mantissa * scale);
+#endif
 }
 
 // Natural logarithm, relative error at most 1.2e-7; -infinity at 0, NaN below.
@@ -89,7 +107,9 @@ PYMODEL_INLINE Vec tanh(Vec x) {
                                      -0.05372268f, 0.020595679f, -0.005664775f};
   const Vec near_zero = x * polynomial(kCoefficients, x * x);
   const Vec magnitude = abs(x);
-  const Vec away = broadcast(1.0f) - broadcast(2.0f) / (exp(magnitude * 2.0f) + 1.0f);
+  const Vec bounded = min(broadcast(20.0f), magnitude);  // where it is 1; in this order NaN stays
+  const Vec away =
+      fma(reciprocal(exp_bounded(bounded * 2.0f) + 1.0f), broadcast(-2.0f), broadcast(1.0f));
   const Vec signed_away = select(x < zero(), -away, away);
   return select(magnitude < broadcast(0.625f), near_zero, signed_away);
 }
@@ -105,11 +125,23 @@ PYMODEL_INLINE Vec erf(Vec x) {
   const Vec magnitude = abs(x);
   const Vec near_zero = x * polynomial(kSmall, x * x);
   const Vec bounded = min(broadcast(4.0f), magnitude);  // in this order NaN stays
-  const Vec away = broadcast(1.0f) - exp(polynomial(kLarge, bounded));
+  const Vec away = broadcast(1.0f) - exp_bounded(polynomial(kLarge, bounded));
   const Vec signed_away = select(x < zero(), -away, away);
   return select(magnitude < broadcast(1.0f), near_zero, signed_away);
 }
 
-PYMODEL_INLINE Vec sigmoid(Vec x) { return broadcast(1.0f) / (broadcast(1.0f) + exp(-x)); }
+struct Logistic {
+  Vec value;  // 1 / (1 + e^-x), relative error at most 2e-7; 0 below -87
+  Vec rest;   // 1 - value where value is not 0, to the same relative error: it does not cancel
+};
+
+PYMODEL_INLINE Logistic logistic(Vec x) {
+  const Vec lowest = broadcast(-87.0f);  // where 1 / e^-x is nearly the least number
+  const Vec e = exp_bounded(-max(lowest, x));
+  const Vec value = select(x < lowest, zero(), reciprocal(e + 1.0f));
+  return {value, e * value};
+}
+
+PYMODEL_INLINE Vec sigmoid(Vec x) { return logistic(x).value; }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

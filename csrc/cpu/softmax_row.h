@@ -26,9 +26,23 @@ PYMODEL_INLINE float softmax_shift(float maximum) {
 template <typename T>
 PYMODEL_INLINE Vec load_logits(const T* p, int64_t count) {
   if (count == kLanes) return load(p);
-  IntVec lane = {};
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  return select(lane < static_cast<int32_t>(count), load_partial(p, count), -infinity());
+  return select(lane_numbers() < static_cast<int32_t>(count), load_partial(p, count), -infinity());
+}
+
+// max(start, x), lane by lane; four running maxima hide the latency of each. max() drops a NaN in
+// its first argument: it shows up in the sum.
+template <typename T>
+PYMODEL_INLINE Vec lane_maximum(const T* x, int64_t count, Vec start) {
+  Vec peaks[4] = {start, start, start, start};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) peaks[v] = max(load(x + i + v * kLanes), peaks[v]);
+  }
+  for (; i < count; i += kLanes) {
+    peaks[0] = max(load_logits(x + i, count - i < kLanes ? count - i : kLanes), peaks[0]);
+  }
+  return max(max(peaks[0], peaks[1]), max(peaks[2], peaks[3]));
 }
 
 // x (count). Blocks that fit the first-level cache are read twice: for their maximum, then for the
@@ -41,20 +55,17 @@ PYMODEL_INLINE SoftmaxRow softmax_row(const T* x, int64_t count) {
   for (int64_t begin = 0; begin < count; begin += kBlock) {
     const int64_t length = count - begin < kBlock ? count - begin : kBlock;
     const T* block = x + begin;
-    Vec peak = maximum;
-    // max() drops a NaN in its first argument; the NaN shows up in the sum.
-    for_each_vector(length,
-                    [&](int64_t i, int64_t n) { peak = max(load_logits(block + i, n), peak); });
+    const Vec peak = lane_maximum(block, length, maximum);
     const Vec shift = softmax_shift(peak);
     Vec sum_of_block = zero();
     for_each_vector(length, [&](int64_t i, int64_t n) {
-      sum_of_block += exp(load_logits(block + i, n) - shift);
+      sum_of_block += exp_bounded(load_logits(block + i, n) - shift);
     });
-    total = fma(total, exp(maximum - shift), sum_of_block);
+    total = fma(total, exp_bounded(maximum - shift), sum_of_block);
     maximum = peak;
   }
   const float peak = max_lane(maximum);
-  return {peak, sum(total * exp(maximum - softmax_shift(peak)))};
+  return {peak, sum(total * exp_bounded(maximum - softmax_shift(peak)))};
 }
 
 // term(0) + ... + term(steps - 1), lane by lane: plainly within blocks of 64, which are added with

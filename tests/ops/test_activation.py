@@ -53,6 +53,17 @@ def test_activation_far_from_zero(name: str) -> None:
     np.testing.assert_allclose(ours.grad.numpy()[:-1], theirs.grad.numpy()[:-1], rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.host_only
+@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "silu"])
+def test_activation_of_huge_values_is_the_value_or_zero(name: str) -> None:
+    x = pm.tensor(np.array([-3e38, -1e30, -1e6, 1e6, 1e30, 3e38], np.float32), requires_grad=True)
+    y = ACTIVATIONS[name][0](x)
+    y.sum().backward()
+    np.testing.assert_array_equal(y.numpy(), np.maximum(x.numpy(), 0))
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.numpy(), [0, 0, 0, 1, 1, 1], atol=1e-20)
+
+
 def test_activation_strided() -> None:
     x = normal(40, 33)
     view = pm.Tensor(pm.tensor(x)._array.permute([1, 0]).slice(1, 1, 40, 3))

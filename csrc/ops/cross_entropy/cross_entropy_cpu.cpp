@@ -89,7 +89,8 @@ static void zero_row(T* dx, int64_t classes) {
 
 // Every element of x is read before dx, which may share its memory, is written there.
 template <typename T>
-static void backward_row(const CrossEntropyBackward& args, int64_t row, int64_t target) {
+static void backward_row(const CrossEntropyBackward& args, int64_t row, int64_t target,
+                         bool streaming) {
   const T* x = row_of<T>(args.logits, row);
   T* dx = row_of<T>(args.dlogits, row);
   const int64_t classes = args.logits.shape[1];
@@ -101,11 +102,11 @@ static void backward_row(const CrossEntropyBackward& args, int64_t row, int64_t 
   const Vec factor = broadcast(scale / total);
   const Vec shared = broadcast(scale * smoothing / static_cast<float>(classes));
   // The target's own share, computed from its logit because rounding dx twice would show.
-  const Vec probability = exp(broadcast(to_float(x[target]) - maximum)) * (1.0f / total);
+  const Vec probability = exp_bounded(broadcast(to_float(x[target]) - maximum)) * (1.0f / total);
   const float own =
       (probability[0] - (1.0f - smoothing) - smoothing / static_cast<float>(classes)) * scale;
-  for_each_vector(classes, [&](int64_t i, int64_t n) {
-    store_lanes(dx + i, exp(load_lanes(x + i, n) - maximum) * factor - shared, n);
+  write_row(dx, classes, streaming, [&](int64_t i, int64_t n) {
+    return fma(exp_bounded(load_lanes(x + i, n) - maximum), factor, -shared);
   });
   from_float(own, dx + target);
 }
@@ -114,15 +115,19 @@ template <typename T>
 static void backward(const CrossEntropyBackward& args) {
   const int64_t rows = args.logits.shape[0], classes = args.logits.shape[1];
   const int64_t chunk = softmax_rows_per_task(classes);
+  // A gradient over its own logits finds their cache lines at hand.
+  const bool streaming = args.dlogits.data != args.logits.data &&
+                         rows * classes * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
   parallel_chunks(rows, chunk, 8 * rows * classes, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t target = integer_at(args.targets, row);
       if (target == args.ignore_index) {
         zero_row(row_of<T>(args.dlogits, row), classes);
       } else {
-        backward_row<T>(args, row, target);
+        backward_row<T>(args, row, target, streaming);
       }
     }
+    if (streaming) finish_streaming();
   });
 }
 

@@ -46,20 +46,27 @@ PYMODEL_INLINE void for_each_slice(const TensorView& x, const Row& row, const La
 // ---------------------------------------------------------------------------------------------
 // Forward
 
-// The result from x - m, with s and log(s) of the slice; s is 0 where all is -infinity.
-PYMODEL_INLINE Vec finish(Vec centred, Vec sum, Vec log_sum, bool logarithm) {
-  const IntVec masked = sum == zero();
-  if (logarithm) return select(masked, -infinity(), centred - log_sum);
-  return select(masked, zero(), exp(centred) / sum);
-}
+// What x - m is turned into by its slice.
+struct Finish {
+  Vec subtracted;  // log(s); infinity where all is -infinity and s is 0
+  Vec factor;      // 1 / s, or 0
+
+  explicit Finish(Vec sum)
+      : subtracted(select(sum == zero(), infinity(), log(sum))),
+        factor(select(sum == zero(), zero(), broadcast(1.0f) / sum)) {}
+
+  Vec operator()(Vec centred, bool logarithm) const {
+    return logarithm ? centred - subtracted : exp_bounded(centred) * factor;
+  }
+};
 
 template <typename T>
 static void forward_row(const T* x, T* y, int64_t classes, bool logarithm) {
   const SoftmaxRow row = softmax_row(x, classes);
-  const Vec shift = broadcast(softmax_shift(row.maximum)), sum = broadcast(row.sum);
-  const Vec log_sum = log(sum);
+  const Vec shift = broadcast(softmax_shift(row.maximum));
+  const Finish finish(broadcast(row.sum));
   for_each_vector(classes, [&](int64_t i, int64_t n) {
-    store_lanes(y + i, finish(load_lanes(x + i, n) - shift, sum, log_sum, logarithm), n);
+    store_lanes(y + i, finish(load_lanes(x + i, n) - shift, logarithm), n);
   });
 }
 
@@ -69,12 +76,11 @@ static void forward_lanes(Slices<const T> x, Slices<T> y, int64_t classes, int64
   Vec maximum = -infinity();
   for (int64_t c = 0; c < classes; ++c) maximum = max(load_lanes(class_of(x, c), lanes), maximum);
   const Vec shift = softmax_shift(maximum);
-  const Vec sum = sum_of_steps(
-      classes, [&](int64_t c) { return exp(load_lanes(class_of(x, c), lanes) - shift); });
-  const Vec log_sum = log(sum);
+  const Finish finish(sum_of_steps(
+      classes, [&](int64_t c) { return exp_bounded(load_lanes(class_of(x, c), lanes) - shift); }));
   for (int64_t c = 0; c < classes; ++c) {
     const Vec centred = load_lanes(class_of(x, c), lanes) - shift;
-    store_lanes(class_of(y, c), finish(centred, sum, log_sum, logarithm), lanes);
+    store_lanes(class_of(y, c), finish(centred, logarithm), lanes);
   }
 }
 
