@@ -1,5 +1,4 @@
-// CPU layer and RMS normalisation. Each row is read three times, twice of them from the first-level
-// cache.
+// CPU layer and RMS normalisation. Memory sees each row once: it is read again from the caches.
 #include "cpu/dispatch.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
@@ -32,7 +31,8 @@ PYMODEL_INLINE float sum_along(int64_t columns, const Term& term) {
 // Forward
 
 template <typename T>
-static void normalize_row(const LayerNormForward& args, int64_t row, int64_t columns) {
+static void normalize_row(const LayerNormForward& args, int64_t row, int64_t columns,
+                          bool streaming) {
   const T* input = row_of<T>(args.x, row);
   float total;
   if (args.residual.data != nullptr) {
@@ -59,59 +59,103 @@ static void normalize_row(const LayerNormForward& args, int64_t row, int64_t col
   data_as<float>(args.rstd)[row] = rstd;
   const T* weight = data_as<T>(args.weight);
   const T* bias = data_as<T>(args.bias);
-  T* y = row_of<T>(args.y, row);
-  for_each_vector(columns, [&](int64_t i, int64_t n) {
+  write_row(row_of<T>(args.y, row), columns, streaming, [&](int64_t i, int64_t n) {
     Vec value = (load_lanes(input + i, n) - mean) * rstd;
     if (weight != nullptr) value *= load_lanes(weight + i, n);
     if (bias != nullptr) value += load_lanes(bias + i, n);
-    store_lanes(y + i, value, n);
+    return value;
   });
 }
 
 template <typename T>
 static void forward(const LayerNormForward& args) {
   const int64_t rows = args.x.shape[0], columns = args.x.shape[1];
+  const bool streaming = rows * columns * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
   parallel_chunks(rows, 8, rows * columns, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) normalize_row<T>(args, row, columns);
+    for (int64_t row = begin; row < end; ++row) normalize_row<T>(args, row, columns, streaming);
+    if (streaming) finish_streaming();
   });
 }
 
 // ---------------------------------------------------------------------------------------------
 // Backward
 
-// dx of one row; adds the row's share to the chunk's float32 sums of dweight and dbias.
+// What the gradient of a row is made from.
 template <typename T>
-static void backward_row(const LayerNormBackward& args, int64_t row, int64_t columns,
-                         float* dweight, float* dbias) {
-  const T* dy = row_of<T>(args.dy, row);
-  const T* input = row_of<T>(args.input, row);
-  const T* weight = data_as<T>(args.weight);
-  const T* dsum = row_of<T>(args.dsum, row);
-  const bool centered = args.mean.data != nullptr;
-  const float mean = centered ? data_as<float>(args.mean)[row] : 0.0f;
-  const float rstd = data_as<float>(args.rstd)[row];
+struct BackwardRow {
+  const T* dy;
+  const T* input;
+  float mean, rstd;
+  Vec sum_g, sum_gn;  // of dy * weight, and of that times the normalised input
+
+  BackwardRow(const LayerNormBackward& args, int64_t row)
+      : dy(row_of<T>(args.dy, row)),
+        input(row_of<T>(args.input, row)),
+        mean(args.mean.data == nullptr ? 0.0f : data_as<float>(args.mean)[row]),
+        rstd(data_as<float>(args.rstd)[row]),
+        sum_g(zero()),
+        sum_gn(zero()) {}
+
+  Vec gradient(int64_t i, int64_t n) const { return load_lanes(dy + i, n); }
+  Vec normal(int64_t i, int64_t n) const { return (load_lanes(input + i, n) - mean) * rstd; }
+};
+
+// Sums of neighbouring rows; their share of dweight and dbias is added to the chunk's float32 sums,
+// which pass through the registers once for all of them.
+template <typename T, int count>
+PYMODEL_INLINE void add_rows(BackwardRow<T> (&rows)[count], const T* weight, int64_t columns,
+                             float* dweight, float* dbias) {
   // dy is zero in the lanes beyond the row, so those add nothing.
-  Vec sum_g = zero(), sum_gn = zero();
   for_each_vector(columns, [&](int64_t i, int64_t n) {
-    const Vec d = load_lanes(dy + i, n);
-    const Vec normal = (load_lanes(input + i, n) - mean) * rstd;
-    const Vec g = weight != nullptr ? d * load_lanes(weight + i, n) : d;
-    sum_g += g;
-    sum_gn = fma(g, normal, sum_gn);
-    store_lanes(dweight + i, fma(d, normal, load_lanes(dweight + i, n)), n);
-    store_lanes(dbias + i, d + load_lanes(dbias + i, n), n);
+    Vec sum_dn = zero(), sum_d = zero();
+#pragma GCC unroll 4
+    for (BackwardRow<T>& row : rows) {
+      const Vec d = row.gradient(i, n), normal = row.normal(i, n);
+      const Vec g = weight != nullptr ? d * load_lanes(weight + i, n) : d;
+      row.sum_g += g;
+      row.sum_gn = fma(g, normal, row.sum_gn);
+      sum_dn = fma(d, normal, sum_dn);
+      sum_d += d;
+    }
+    store_lanes(dweight + i, sum_dn + load_lanes(dweight + i, n), n);
+    store_lanes(dbias + i, sum_d + load_lanes(dbias + i, n), n);
   });
-  const float mean_g = centered ? sum(sum_g) / static_cast<float>(columns) : 0.0f;
-  const float mean_gn = sum(sum_gn) / static_cast<float>(columns);
-  T* dx = row_of<T>(args.dx, row);
-  for_each_vector(columns, [&](int64_t i, int64_t n) {
-    const Vec d = load_lanes(dy + i, n);
-    const Vec normal = (load_lanes(input + i, n) - mean) * rstd;
+}
+
+template <typename T>
+PYMODEL_INLINE void write_dx(const LayerNormBackward& args, const BackwardRow<T>& row,
+                             int64_t number, int64_t columns, bool streaming) {
+  const T* weight = data_as<T>(args.weight);
+  const T* dsum = row_of<T>(args.dsum, number);
+  const float share = 1.0f / static_cast<float>(columns);
+  const float mean_g = args.mean.data == nullptr ? 0.0f : sum(row.sum_g) * share;
+  const float mean_gn = sum(row.sum_gn) * share;
+  write_row(row_of<T>(args.dx, number), columns, streaming, [&](int64_t i, int64_t n) {
+    const Vec d = row.gradient(i, n);
     const Vec g = weight != nullptr ? d * load_lanes(weight + i, n) : d;
-    Vec value = (g - mean_g - normal * mean_gn) * rstd;
+    Vec value = fma(row.normal(i, n), broadcast(-mean_gn), g - mean_g) * row.rstd;
     if (dsum != nullptr) value += load_lanes(dsum + i, n);
-    store_lanes(dx + i, value, n);
+    return value;
   });
+}
+
+template <typename T>
+static void backward_rows(const LayerNormBackward& args, int64_t begin, int64_t end, float* dweight,
+                          float* dbias, bool streaming) {
+  const int64_t columns = args.dy.shape[1];
+  const T* weight = data_as<T>(args.weight);
+  int64_t r = begin;
+  for (; r + 4 <= end; r += 4) {
+    BackwardRow<T> rows[4] = {{args, r}, {args, r + 1}, {args, r + 2}, {args, r + 3}};
+    add_rows(rows, weight, columns, dweight, dbias);
+    for (int i = 0; i < 4; ++i) write_dx(args, rows[i], r + i, columns, streaming);
+  }
+  for (; r < end; ++r) {
+    BackwardRow<T> rows[1] = {{args, r}};
+    add_rows(rows, weight, columns, dweight, dbias);
+    write_dx(args, rows[0], r, columns, streaming);
+  }
+  if (streaming) finish_streaming();
 }
 
 // Adds the chunks' partial sums in their order.
@@ -137,11 +181,12 @@ static void backward(const LayerNormBackward& args) {
   const int64_t chunk = layer_norm_chunk(rows);
   const int64_t chunks = (rows + chunk - 1) / chunk;
   float* partials = static_cast<float*>(args.workspace);
+  const bool streaming = rows * columns * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
   parallel_chunks(rows, chunk, rows * columns, [&](int64_t begin, int64_t end) {
     float* dweight = partials + 2 * (begin / chunk) * columns;
     float* dbias = dweight + columns;
     memset(dweight, 0, static_cast<size_t>(2 * columns) * sizeof(float));
-    for (int64_t row = begin; row < end; ++row) backward_row<T>(args, row, columns, dweight, dbias);
+    backward_rows<T>(args, begin, end, dweight, dbias, streaming);
   });
   finish_parameter<T>(args.dweight, partials, chunks, columns, args.accumulate);
   finish_parameter<T>(args.dbias, partials + columns, chunks, columns, args.accumulate);
