@@ -1,6 +1,7 @@
 // CPU ceilings: loops that keep the arithmetic units, or the memory, as busy as can be.
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
+#include "cpu/tile_unit.h"
 #include "ops/ceiling/ceiling.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
@@ -46,6 +47,35 @@ static void run_products(const CeilingProducts& args) {
   *args.flop = flop;
 }
 
+#ifdef PYMODEL_ISA_avx512_bf16
+// Four sums of the matrix unit, whose results are ready after the three others' products.
+static void run_tiles(const CeilingProducts& args) {
+  constexpr int kTiles = 4;
+  constexpr double kFlop = 2.0 * kTiles * kTileRows * kTileRows * kTileDepth;
+  double flop = 0.0;
+#pragma omp parallel reduction(+ : flop)
+  {
+    alignas(64) uint16_t operand[kTileRows * kTileDepth];
+    for (int i = 0; i < kTileRows * kTileDepth; ++i) operand[i] = uint16_t(0x3f00 + i % 128);
+    TileUnit unit;
+    tile_load<4>(operand, kTileRowBytes);
+    tile_load<5>(operand, kTileRowBytes);
+    tile_zero<0>();
+    tile_zero<1>();
+    tile_zero<2>();
+    tile_zero<3>();
+    for (int64_t step = 0; step < args.steps; ++step) {
+      tile_multiply<0, 4, 5>();
+      tile_multiply<1, 4, 5>();
+      tile_multiply<2, 4, 5>();
+      tile_multiply<3, 4, 5>();
+    }
+    flop += kFlop * args.steps;
+  }
+  *args.flop = flop;
+}
+#endif
+
 // Calls body(first element, elements) with the calling thread's share.
 template <typename Body>
 PYMODEL_INLINE void share_of_thread(int64_t count, const Body& body) {
@@ -57,6 +87,9 @@ PYMODEL_INLINE void share_of_thread(int64_t count, const Body& body) {
 }  // namespace
 
 void ceiling_products(const CeilingProducts& args) {
+#ifdef PYMODEL_ISA_avx512_bf16
+  if (args.dtype == DType::bfloat16 && tile_unit_on()) return run_tiles(args);
+#endif
   if (args.dtype == DType::bfloat16) return run_products<BFloat16Product>(args);
   run_products<FloatProduct>(args);
 }
