@@ -9,33 +9,39 @@
 
 namespace pymodel::cpu::PYMODEL_ISA {
 
-// Rows of a product. Every panel height divides it.
-constexpr int64_t kProductRows = 8;
+// Rows and vectors of C that stay in registers: 6 x 4 of 32, or 6 x 2 of 16. Wide blocks load least
+// for an fma: 4 vectors of B and 6 elements of A for 24, which leaves the first-level cache room.
+constexpr int kBlockRows = 6;
+#ifdef PYMODEL_AVX512
+constexpr int kBlockVecs = 4;
+#else
+constexpr int kBlockVecs = 2;
+#endif
 
-template <bool transposed, int vecs>
-static void tile_product_fixed(int64_t depth, const float* __restrict a, int64_t lda,
+template <bool transposed, int rows, int vecs>
+static void tile_product_block(int64_t depth, const float* __restrict a, int64_t lda,
                                const float* __restrict b, int64_t ldb, float* __restrict c,
                                int64_t ldc, bool accumulate) {
-  Vec sums[kPanelRows][vecs];
+  Vec sums[rows][vecs];
 #pragma GCC unroll 8
-  for (int i = 0; i < kPanelRows; ++i) {
-#pragma GCC unroll 3
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
     for (int j = 0; j < vecs; ++j) sums[i][j] = zero();
   }
   for (int64_t k = 0; k < depth; ++k) {
     Vec row[vecs];
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int j = 0; j < vecs; ++j) row[j] = load(b + k * ldb + j * kLanes);
 #pragma GCC unroll 8
-    for (int i = 0; i < kPanelRows; ++i) {
+    for (int i = 0; i < rows; ++i) {
       const Vec factor = broadcast(transposed ? a[k * lda + i] : a[i * lda + k]);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int j = 0; j < vecs; ++j) sums[i][j] = fma(factor, row[j], sums[i][j]);
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < kPanelRows; ++i) {
-#pragma GCC unroll 3
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
     for (int j = 0; j < vecs; ++j) {
       float* out = c + i * ldc + j * kLanes;
       store(out, accumulate ? sums[i][j] + load(out) : sums[i][j]);
@@ -43,29 +49,53 @@ static void tile_product_fixed(int64_t depth, const float* __restrict a, int64_t
   }
 }
 
-// c (8, columns; row stride ldc) = or += A (8, depth) * b (depth, columns; row stride ldb), where
-// A[i, k] = a[i * lda + k], or a[k * lda + i] when transposed; columns is a multiple of kLanes.
+// One column of blocks. A block of few rows and vectors waits for its own sums; 8 rows at the end
+// are therefore taken as 4 + 4, not as 6 + 2.
+template <bool transposed, int vecs>
+static void tile_product_strip(int64_t rows, int64_t depth, const float* a, int64_t lda,
+                               const float* b, int64_t ldb, float* c, int64_t ldc,
+                               bool accumulate) {
+  const int64_t step = transposed ? 1 : lda;
+  int64_t i = 0;
+  for (; rows - i >= kBlockRows && rows - i != 8; i += kBlockRows) {
+    tile_product_block<transposed, kBlockRows, vecs>(depth, a + i * step, lda, b, ldb, c + i * ldc,
+                                                     ldc, accumulate);
+  }
+  for (; rows - i >= 4; i += 4) {
+    tile_product_block<transposed, 4, vecs>(depth, a + i * step, lda, b, ldb, c + i * ldc, ldc,
+                                            accumulate);
+  }
+  if (i < rows) {
+    tile_product_block<transposed, 2, vecs>(depth, a + i * step, lda, b, ldb, c + i * ldc, ldc,
+                                            accumulate);
+  }
+}
+
+// c (rows, columns; row stride ldc) = or += A (rows, depth) * b (depth, columns; row stride ldb),
+// where A[i, k] = a[i * lda + k], or a[k * lda + i] when transposed. rows is even, columns a
+// multiple of kLanes.
 template <bool transposed>
-static void tile_product(int64_t depth, int64_t columns, const float* a, int64_t lda,
+static void tile_product(int64_t rows, int64_t depth, int64_t columns, const float* a, int64_t lda,
                          const float* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
-  for (int64_t i = 0; i < kProductRows; i += kPanelRows) {
-    const float* rows = a + (transposed ? i : i * lda);
-    int64_t j = 0;
-    while (j < columns) {
-      const int64_t left = (columns - j) / kLanes;
-      const float* from = b + j;
-      float* to = c + i * ldc + j;
-      if (left >= 3 && left != 4) {  // 4 = 2 + 2: a single vector would wait for its own sums
-        tile_product_fixed<transposed, 3>(depth, rows, lda, from, ldb, to, ldc, accumulate);
-        j += 3 * kLanes;
-      } else if (left >= 2) {
-        tile_product_fixed<transposed, 2>(depth, rows, lda, from, ldb, to, ldc, accumulate);
-        j += 2 * kLanes;
-      } else {
-        tile_product_fixed<transposed, 1>(depth, rows, lda, from, ldb, to, ldc, accumulate);
-        j += kLanes;
-      }
-    }
+  int64_t j = 0;
+  for (; columns - j >= kBlockVecs * kLanes; j += kBlockVecs * kLanes) {
+    tile_product_strip<transposed, kBlockVecs>(rows, depth, a, lda, b + j, ldb, c + j, ldc,
+                                               accumulate);
+  }
+  switch ((columns - j) / kLanes) {
+#ifdef PYMODEL_AVX512
+    case 3:
+      return tile_product_strip<transposed, 3>(rows, depth, a, lda, b + j, ldb, c + j, ldc,
+                                               accumulate);
+    case 2:
+      return tile_product_strip<transposed, 2>(rows, depth, a, lda, b + j, ldb, c + j, ldc,
+                                               accumulate);
+#endif
+    case 1:
+      return tile_product_strip<transposed, 1>(rows, depth, a, lda, b + j, ldb, c + j, ldc,
+                                               accumulate);
+    default:
+      return;
   }
 }
 

@@ -155,9 +155,9 @@ static inline int64_t attention_round_up(int64_t count, int64_t multiple) {
   return (count + multiple - 1) / multiple * multiple;
 }
 
-// Row length of the float32 copies of q, k, v and the rest: whole vectors of any instruction set.
+// Row length of the copies of q, k, v and the rest: whole vectors, and steps of the matrix unit.
 static inline int64_t attention_padded(int64_t head_dim) {
-  return attention_round_up(head_dim, 16);
+  return attention_round_up(head_dim, 32);
 }
 
 // Keys whose k and v a task holds at once: 256 KB of float32, half of a small second-level cache.
@@ -188,22 +188,26 @@ static inline int64_t attention_splits(const AttentionInputs& args) {
 static inline int64_t attention_forward_floats(const AttentionInputs& args) {
   const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
   return attention_key_block(args) * (d + dv) + kAttentionChunk * (d + dv + 2) +
-         kAttentionTile * (d + 3 * kAttentionTile + 1);
+         kAttentionTile * (dv + 4 * kAttentionTile + 1);
 }
 static inline int64_t attention_backward_floats(const AttentionInputs& args) {
   const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
-  return 2 * attention_key_block(args) * (d + dv) +
-         kAttentionTile * (3 * d + 4 * dv + 4 * kAttentionTile + 2);
+  return attention_key_block(args) * (3 * d + 2 * dv) +
+         kAttentionTile * (4 * d + 3 * dv + 7 * kAttentionTile + 2);
 }
 static inline int64_t attention_bias_gradient_floats(const AttentionInputs& args) {
   return attention_backward_floats(args) + attention_key_block(args) * kAttentionTile;
 }
 
+// Floats of one head's queries, in whole tiles.
+static inline int64_t attention_head_floats(const AttentionInputs& args) {
+  return attention_round_up(args.q.shape[1], kAttentionTile) * attention_padded(args.q.shape[3]);
+}
+
 // Floats that all threads of the backward pass share: dQ in float32 while blocks of keys add to it.
 static inline int64_t attention_shared_floats(const AttentionInputs& args) {
   if (attention_key_blocks(args) <= 1) return 0;
-  const int64_t rows = args.q.shape[0] * args.q.shape[1] * args.q.shape[2];
-  return attention_splits(args) * rows * attention_padded(args.q.shape[3]);
+  return attention_splits(args) * args.q.shape[0] * args.q.shape[2] * attention_head_floats(args);
 }
 
 // ---------------------------------------------------------------------------------------------

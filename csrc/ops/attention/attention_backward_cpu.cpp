@@ -7,58 +7,51 @@
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
 
-// Float32 sums of dQ for one query head: (Sq, padded d).
+// Float32 sums of dQ for one query head: (tiles of queries, padded d, kTile).
 PYMODEL_INLINE float* query_sums(const AttentionBackward& args, int64_t split, int64_t batch,
                                  int64_t head) {
   const int64_t unit = (split * args.q.shape[0] + batch) * args.q.shape[2] + head;
-  return static_cast<float*>(args.workspace) +
-         unit * args.q.shape[1] * attention_padded(args.q.shape[3]);
+  return static_cast<float*>(args.workspace) + unit * attention_head_floats(args);
 }
 
-// One tile of queries against one tile of keys.
-template <typename T>
-static void backward_tile(const AttentionBackward& args, const GradientScratch& s,
+// One tile of queries against one tile of keys; dQ of the tile (padded d, kTile) is `started`
+// already, or not.
+template <typename P, typename T>
+static void backward_tile(const AttentionBackward& args, const GradientScratch<P>& s,
                           const QueryTile& queries, int64_t first_key, int64_t keys, int64_t block,
-                          bool first) {
+                          float* dqueries, bool started) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
   TileRegion region;
   set_region(queries, first_key, keys, &region);
-  gradient_tile<T>(args, s, queries, region, block);
+  gradient_tile<P, T>(args, s, queries, region, block);
   if (args.dv.data != nullptr) {
-    product_over_queries(region, s.probabilities, s.dout, ldv, dv, s.dvalues + block * ldv);
+    multiply_over_queries<P>(region, s.probabilities, s.dout, ldv, dv, s.dvalues + block * ldv);
   }
   if (args.dk.data != nullptr) {
-    product_over_queries(region, s.dscores, s.queries, ldk, d, s.dkeys + block * ldk);
+    multiply_over_queries<P>(region, s.gradient_rows, s.queries, ldk, d, s.dkeys + block * ldk);
   }
   if (args.dq.data != nullptr) {
-    product_over_keys(queries, region, s.dscores, s.keys + block * ldk, ldk, d, s.dqueries, !first);
+    multiply_over_keys<P>(queries, region, s.gradient_lines, s.keys_turned + block * ldk, ldk, d,
+                          dqueries, started);
   }
 }
 
-// Hands on the dQ of a tile of queries from one block of keys: the result, or a part of it.
+// Writes the dQ of a tile of queries, which lies in `dqueries` (padded d, kTile); `rows` (kTile,
+// padded d) is scratch memory.
 template <typename T>
-static void finish_queries(const AttentionBackward& args, const GradientScratch& s,
-                           const QueryTile& queries, float* sums) {
+static void finish_queries(const AttentionBackward& args, const QueryTile& queries,
+                           const float* dqueries, float* rows) {
   const int64_t d = args.q.shape[3], ld = attention_padded(d);
-  if (args.dq.data == nullptr) return;
-  if (sums == nullptr) {
-    store_rows(s.dqueries, ld, queries.count, d, args.scale,
-               vector_at<T>(args.dq, queries.batch, queries.memory, queries.head),
-               args.dq.strides[1]);
-    return;
-  }
-  float* target = sums + queries.first * ld;
-  for (int64_t i = 0; i < queries.count; ++i) {
-    for (int64_t j = 0; j < d; j += kLanes) {
-      store(target + i * ld + j, load(target + i * ld + j) + load(s.dqueries + i * ld + j));
-    }
-  }
+  transpose_tile(dqueries, kTile, round_up(d, kLanes), queries.lanes, rows, ld);
+  store_rows(rows, ld, queries.count, d, args.scale,
+             vector_at<T>(args.dq, queries.batch, queries.memory, queries.head),
+             args.dq.strides[1]);
 }
 
 // All queries of one head against the keys first to last - 1 that s holds.
-template <typename T>
-static void backward_head(const AttentionBackward& args, const GradientScratch& s, int64_t batch,
+template <typename P, typename T>
+static void backward_head(const AttentionBackward& args, const GradientScratch<P>& s, int64_t batch,
                           int64_t head, int64_t first, int64_t last, int64_t keys, float* sums) {
   const AttentionSequence queries = attention_queries(args, batch);
   for (int64_t i = 0; i < queries.length; i += kTile) {
@@ -66,11 +59,15 @@ static void backward_head(const AttentionBackward& args, const GradientScratch& 
     set_queries(args, batch, head, i, queries, keys, &tile);
     const int64_t start = larger(first, tile.key_begin), stop = smaller(last, tile.key_end);
     if (start < stop) {
-      load_queries<T>(args, s, tile);
+      load_queries<P, T>(args, s, tile);
+      float* dqueries = sums == nullptr ? s.dqueries : sums + i * attention_padded(args.q.shape[3]);
       for (int64_t j = start; j < stop; j += kTile) {
-        backward_tile<T>(args, s, tile, j, smaller(kTile, stop - j), j - first, j == start);
+        backward_tile<P, T>(args, s, tile, j, smaller(kTile, stop - j), j - first, dqueries,
+                            sums != nullptr || j > start);
       }
-      finish_queries<T>(args, s, tile, sums);
+      if (sums == nullptr && args.dq.data != nullptr) {
+        finish_queries<T>(args, tile, dqueries, s.rows);
+      }
     } else if (sums == nullptr && args.dq.data != nullptr) {
       zero_rows(vector_at<T>(args.dq, batch, tile.memory, head), args.dq.strides[1], tile.count,
                 args.q.shape[3]);
@@ -82,21 +79,21 @@ static void backward_head(const AttentionBackward& args, const GradientScratch& 
   }
 }
 
-// Writes `held` rows of sums to rows first to last - 1 of a gradient's memory; the others become
-// zeros.
+// Writes `held` rows of sums, times `factor`, to rows first to last - 1 of a gradient's memory; the
+// others become zeros.
 template <typename T>
-static void finish_keys(const TensorView& gradient, const float* sums, int64_t batch,
+static void finish_keys(const TensorView& gradient, const float* sums, float factor, int64_t batch,
                         int64_t kv_head, int64_t first, int64_t held, int64_t last) {
   if (gradient.data == nullptr) return;
   const int64_t columns = gradient.shape[3], stride = gradient.strides[1];
-  store_rows(sums, attention_padded(columns), held, columns, 1.0f,
+  store_rows(sums, attention_padded(columns), held, columns, factor,
              vector_at<T>(gradient, batch, first, kv_head), stride);
   zero_rows(vector_at<T>(gradient, batch, first + held, kv_head), stride, last - first - held,
             columns);
 }
 
 // The blocks of keys of one split, for one (batch, kv_head) and its group of query heads.
-template <typename T>
+template <typename P, typename T>
 static void backward_task(const AttentionBackward& args, int64_t split, int64_t batch,
                           int64_t kv_head) {
   const int64_t group = args.q.shape[2] / args.k.shape[2];
@@ -106,53 +103,62 @@ static void backward_task(const AttentionBackward& args, int64_t split, int64_t 
   const int64_t splits = attention_splits(args);
   float* next =
       thread_scratch(args, attention_backward_floats(args), attention_shared_floats(args));
-  const GradientScratch s = gradient_scratch(args, &next);
+  [[maybe_unused]] const typename P::Unit unit;
+  const GradientScratch<P> s = gradient_scratch<P>(args, &next);
   const bool shared = blocks > 1 && args.dq.data != nullptr;
   for (int64_t head = kv_head * group; shared && head < (kv_head + 1) * group; ++head) {
-    const int64_t floats = args.q.shape[1] * ldk;
-    memset(query_sums(args, split, batch, head), 0, static_cast<size_t>(floats) * sizeof(float));
+    memset(query_sums(args, split, batch, head), 0,
+           static_cast<size_t>(attention_head_floats(args)) * sizeof(float));
   }
   for (int64_t b = split * blocks / splits; b < (split + 1) * blocks / splits; ++b) {
     const int64_t first = b * block, last = smaller(first + block, keys.extent);
     if (first >= last && b > 0) break;  // a packed sequence shorter than the longest
     const int64_t held = clamp(keys.length - first, 0, last - first);
     const int64_t padded = round_up(held, kGroup), row = keys.first + first;
-    if (held > 0) load_keys<T>(args, s, batch, kv_head, first, first + held, keys);
+    if (held > 0) load_keys<P, T>(args, s, batch, kv_head, first, first + held, keys);
     memset(s.dkeys, 0, static_cast<size_t>(padded * ldk) * sizeof(float));
     memset(s.dvalues, 0, static_cast<size_t>(padded * ldv) * sizeof(float));
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       float* sums = shared ? query_sums(args, split, batch, head) : nullptr;
-      backward_head<T>(args, s, batch, head, first, first + padded, keys.length, sums);
+      backward_head<P, T>(args, s, batch, head, first, first + padded, keys.length, sums);
     }
-    finish_keys<T>(args.dk, s.dkeys, batch, kv_head, row, held, keys.first + last);
-    finish_keys<T>(args.dv, s.dvalues, batch, kv_head, row, held, keys.first + last);
+    finish_keys<T>(args.dk, s.dkeys, args.scale, batch, kv_head, row, held, keys.first + last);
+    finish_keys<T>(args.dv, s.dvalues, 1.0f, batch, kv_head, row, held, keys.first + last);
   }
 }
 
 // dq = scale * the sum of the splits' parts, in their order.
-template <typename T>
+template <typename P, typename T>
 static void add_query_sums(const AttentionBackward& args) {
-  const int64_t queries = args.q.shape[1], heads = args.q.shape[2], d = args.q.shape[3];
-  const int64_t rows = args.q.shape[0] * queries * heads, splits = attention_splits(args);
-  parallel_chunks(rows, 64, rows * d * splits, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t unit = row / queries, i = row % queries;
-      const int64_t batch = unit / heads, head = unit % heads;
-      const AttentionSequence sequence = attention_queries(args, batch);
-      if (i >= sequence.extent) continue;
-      T* dq = vector_at<T>(args.dq, batch, sequence.first + i, head);
-      for_each_vector(d, [&](int64_t j, int64_t n) {
-        Vec total = zero();
-        for (int64_t split = 0; split < splits; ++split) {
-          total += load(query_sums(args, split, batch, head) + i * attention_padded(d) + j);
-        }
-        store_lanes(dq + j, total * args.scale, n);
-      });
+  const int64_t heads = args.q.shape[2], ld = attention_padded(args.q.shape[3]);
+  const int64_t tiles = (args.q.shape[1] + kTile - 1) / kTile, splits = attention_splits(args);
+  const int64_t tasks = args.q.shape[0] * heads * tiles;
+  parallel_for(tasks, tasks * kTile * ld * splits, [&](int64_t task) {
+    const int64_t unit = task / tiles, first = task % tiles * kTile;
+    const int64_t batch = unit / heads, head = unit % heads;
+    const AttentionSequence sequence = attention_queries(args, batch);
+    if (first >= sequence.extent) return;
+    float* next =
+        thread_scratch(args, attention_backward_floats(args), attention_shared_floats(args));
+    const GradientScratch<P> s = gradient_scratch<P>(args, &next);
+    for (int64_t at = 0; at < ld * kTile; at += kLanes) {
+      Vec total = zero();
+      for (int64_t split = 0; split < splits; ++split) {
+        total += load(query_sums(args, split, batch, head) + first * ld + at);
+      }
+      store(s.dqueries + at, total);
     }
+    QueryTile tile;
+    tile.batch = batch;
+    tile.head = head;
+    tile.memory = sequence.first + first;
+    tile.count = smaller(kTile, sequence.extent - first);
+    tile.lanes = kTile;
+    finish_queries<T>(args, tile, s.dqueries, s.rows);
   });
 }
 
-template <typename T>
+template <typename P, typename T>
 static void backward(const AttentionBackward& args) {
   const int64_t units = args.k.shape[0] * args.k.shape[2];
   const int64_t pairs = args.q.shape[0] * args.q.shape[2] * args.q.shape[1] * args.k.shape[1];
@@ -171,15 +177,16 @@ static void backward(const AttentionBackward& args) {
       pairs * (3 * args.q.shape[3] + 2 * args.v.shape[3]) + units * args.k.shape[1];
   parallel_for_dynamic(attention_splits(args) * units, cost, [&](int64_t task) {
     const int64_t unit = task % units;
-    backward_task<T>(args, task / units, unit / args.k.shape[2], unit % args.k.shape[2]);
+    backward_task<P, T>(args, task / units, unit / args.k.shape[2], unit % args.k.shape[2]);
   });
-  if (attention_key_blocks(args) > 1 && args.dq.data != nullptr) add_query_sums<T>(args);
+  if (attention_key_blocks(args) > 1 && args.dq.data != nullptr) add_query_sums<P, T>(args);
 }
 
 }  // namespace
 
 void attention_backward(const AttentionBackward& args) {
-  dispatch_floating(args.q.dtype, [&](auto type) { backward<decltype(type)>(args); });
+  dispatch_floating(args.q.dtype,
+                    [&](auto type) { backward<FloatProducts, decltype(type)>(args); });
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -7,6 +7,8 @@
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
 
+typedef GradientScratch<FloatProducts> Scratch;  // what is added up is float32 on any machine
+
 // A part of the bias: one tile of queries (or all, where it is shared by them) and a block of keys.
 struct BiasPart {
   int64_t batch, head;   // of the bias
@@ -16,37 +18,40 @@ struct BiasPart {
 
 // Adds dS of one (batch, head) to the sums (keys of the part, kTile).
 template <typename T>
-static void add_head(const AttentionBiasGradient& args, const GradientScratch& s,
-                     const BiasPart& part, int64_t batch, int64_t head, float* sums) {
+static void add_head(const AttentionBiasGradient& args, const Scratch& s, const BiasPart& part,
+                     int64_t batch, int64_t head, float* sums) {
   const AttentionSequence queries = attention_queries(args, batch);
   const AttentionSequence keys = attention_keys(args, batch);
   const int64_t last = smaller(part.key + part.keys, keys.length);
   if (part.key >= last) return;
-  load_keys<T>(args, s, batch, head / (args.q.shape[2] / args.k.shape[2]), part.key, last, keys);
+  load_keys<FloatProducts, T>(args, s, batch, head / (args.q.shape[2] / args.k.shape[2]), part.key,
+                              last, keys);
   for (int64_t i = part.first; i < smaller(part.first + part.count, queries.length); i += kTile) {
     QueryTile tile;
     set_queries(args, batch, head, i, queries, keys.length, &tile);
     const int64_t stop = smaller(round_up(last, kGroup), tile.key_end);
     const int64_t start = larger(part.key, tile.key_begin);
     if (start >= stop) continue;
-    load_queries<T>(args, s, tile);
+    load_queries<FloatProducts, T>(args, s, tile);
     for (int64_t j = start; j < stop; j += kTile) {
       TileRegion region;
       set_region(tile, j, smaller(kTile, stop - j), &region);
-      gradient_tile<T>(args, s, tile, region, j - part.key);
+      gradient_tile<FloatProducts, T>(args, s, tile, region, j - part.key);
       float* target = sums + (j - part.key) * kTile;
-      for (int64_t lane = 0; lane < tile.lanes; lane += kLanes) {
-        for_each_key(region, lane, [&](int64_t at, int64_t) {
-          store(target + at, load(target + at) + load(s.dscores + at));
-        });
-      }
+      for_each_part(region, [&](int64_t key, int64_t count, int64_t lane, int64_t lanes) {
+        for (int64_t row = key * kTile; row < (key + count) * kTile; row += kTile) {
+          for (int64_t at = row + lane; at < row + lane + lanes; at += kLanes) {
+            store(target + at, load(target + at) + load(s.gradient_rows + at));
+          }
+        }
+      });
     }
   }
 }
 
 template <typename B>
-static void finish_part(const AttentionBiasGradient& args, const GradientScratch& s,
-                        const BiasPart& part, const float* sums) {
+static void finish_part(const AttentionBiasGradient& args, const Scratch& s, const BiasPart& part,
+                        const float* sums) {
   const TensorView& dbias = args.dbias;
   const int64_t length = dbias.shape[3];
   B* out = data_as<B>(dbias) + (part.batch * dbias.shape[1] + part.head) * dbias.shape[2] * length +
@@ -85,7 +90,7 @@ static void bias_gradient(const AttentionBiasGradient& args) {
     part.head = task / blocks / tiles % dbias.shape[1];
     part.batch = task / blocks / tiles / dbias.shape[1];
     float* next = thread_scratch(args, attention_bias_gradient_floats(args), 0);
-    const GradientScratch s = gradient_scratch(args, &next);
+    const Scratch s = gradient_scratch<FloatProducts>(args, &next);
     float* sums = take(&next, block * kTile);
     memset(sums, 0, static_cast<size_t>(block * kTile) * sizeof(float));
     const bool one_batch = dbias.shape[0] > 1, one_head = dbias.shape[1] > 1;

@@ -6,33 +6,38 @@
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
 
+template <typename P>
 struct ForwardScratch {
-  float* keys;      // (key block, padded d)
-  float* values;    // (key block, padded dv)
-  float* columns;   // (chunk tiles, padded d, kTile): scale * q, transposed
-  float* sums;      // (chunk, padded dv): the output times `total`
-  float* maximum;   // (chunk)
-  float* total;     // (chunk): sum of exp(score - maximum)
-  float* rescale;   // (kTile)
-  float* rows;      // (kTile, padded d)
-  float* scores;    // (kTile, kTile)
-  float* staging;   // (kTile, kTile)
-  float* elements;  // (kTile, kTile): bias, then dropout
+  typedef typename P::Element Element;
+  Element* keys;     // (key block, padded d): rows
+  Element* values;   // (key block, padded dv): turned
+  Element* columns;  // (chunk tiles, padded d, kTile): q
+  Element* weights;  // (kTile, kTile): P, where it does not take the place of the scores
+  float* sums;       // (chunk tiles, padded dv, kTile): the output times `total`, transposed
+  float* maximum;    // (chunk)
+  float* total;      // (chunk): sum of exp(score - maximum)
+  float* rescale;    // (kTile)
+  float* rows;       // (kTile, padded dv)
+  float* scores;     // (kTile, kTile)
+  float* staging;    // (kTile, kTile)
+  float* elements;   // (kTile, kTile): bias, then dropout
 };
 
-PYMODEL_INLINE ForwardScratch forward_scratch(const AttentionForward& args) {
+template <typename P>
+static ForwardScratch<P> forward_scratch(const AttentionForward& args) {
   const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
   const int64_t block = attention_key_block(args);
   float* next = thread_scratch(args, attention_forward_floats(args), 0);
-  ForwardScratch s;
-  s.keys = take(&next, block * d);
-  s.values = take(&next, block * dv);
-  s.columns = take(&next, kAttentionChunk * d);
+  ForwardScratch<P> s;
+  s.keys = take_elements<P>(&next, block * d);
+  s.values = take_elements<P>(&next, block * dv);
+  s.columns = take_elements<P>(&next, kAttentionChunk * d);
+  s.weights = take_elements<P>(&next, kTile * kTile);
   s.sums = take(&next, kAttentionChunk * dv);
   s.maximum = take(&next, kAttentionChunk);
   s.total = take(&next, kAttentionChunk);
   s.rescale = take(&next, kTile);
-  s.rows = take(&next, kTile * d);
+  s.rows = take(&next, kTile * dv);
   s.scores = take(&next, kTile * kTile);
   s.staging = take(&next, kTile * kTile);
   s.elements = take(&next, kTile * kTile);
@@ -42,45 +47,65 @@ PYMODEL_INLINE ForwardScratch forward_scratch(const AttentionForward& args) {
 // ---------------------------------------------------------------------------------------------
 // Softmax
 
-// Takes a tile of scores into the running maximum and total of its queries, leaves the
-// exponentials in its place, and says by what the earlier sums have to be rescaled.
-template <bool masked>
-static void softmax_tile(const QueryTile& queries, const TileRegion& region, float* scores,
-                         float* maximum, float* total, float* rescale) {
+// Takes a tile of scores, which are still to be scaled by `factor`, into the running maximum and
+// total of its queries, makes `weights` of it, and says by what the earlier sums have to be
+// rescaled. `careful` is for keys that are not seen, a bias of -inf, and for dropout, whose factors
+// `keep` are null or (kTile, kTile): the softmax is normalised before it is thinned.
+template <typename P, bool careful>
+static void softmax_tile(const QueryTile& queries, const TileRegion& region, float factor,
+                         float* scores, const float* keep, float* maximum, float* total,
+                         float* rescale, typename P::Element* weights) {
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
     const LaneSight sight = lane_sight(queries, lane, region.first_key);
     const Vec before = load(maximum + lane);
-    Vec best[2] = {before, before};  // two, so that one maximum does not wait for the last
-    for_each_key(region, lane, [&](int64_t at, int64_t key) {
-      Vec score = load(scores + at);
-      if (masked) {
-        score = select(sees(sight, key), score, -infinity());
-        store(scores + at, score);
+    Vec best[4] = {before, before, before, before};  // so that none waits for the last
+    for_each_pair(region, lane, [&](int64_t key) {
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        float* at = scores + (key + i) * kTile + lane;
+        Vec exponent = load(at) * factor;
+        if (careful) {
+          exponent = select(sees(sight, key + i), exponent, -infinity());
+          store(at, exponent);
+        }
+        Vec& most = best[key % 4 + i];
+        most = max(most, exponent);
       }
-      best[key % 2] = max(score, best[key % 2]);
     });
-    const Vec after = max(best[0], best[1]);
-    // Without a finite score yet, exp(-inf - 0) = 0 where exp(-inf - -inf) would be NaN.
+    const Vec after = max(max(best[0], best[1]), max(best[2], best[3]));
+    // Without a finite score yet, -inf - 0 gives 0 where -inf - -inf would be NaN.
     const Vec shift = select(after == -infinity(), zero(), after);
     Vec sums[2] = {zero(), zero()};
-    for_each_key(region, lane, [&](int64_t at, int64_t key) {
-      const Vec weight = exp_bounded(load(scores + at) - shift);
-      store(scores + at, weight);
-      sums[key % 2] += weight;
+    for_each_pair(region, lane, [&](int64_t key) {
+      Vec pair[2];
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        const int64_t at = (key + i) * kTile + lane;
+        const Vec score = load(scores + at);
+        pair[i] = P::exponential(careful ? score - shift : fma(score, broadcast(factor), -shift));
+        if (careful) pair[i] = select(score == -infinity(), zero(), pair[i]);
+        sums[i] += pair[i];
+        if (careful && keep != nullptr) pair[i] *= load(keep + at);
+      }
+      P::store_lines(weights, key, lane, pair[0], pair[1]);
     });
-    const Vec factor = exp_bounded(before - shift);
+    const Vec fading = select(before == -infinity(), zero(), P::exponential(before - shift));
     store(maximum + lane, after);
-    store(total + lane, fma(load(total + lane), factor, sums[0] + sums[1]));
-    store(rescale + lane, factor);
+    store(total + lane, fma(load(total + lane), fading, sums[0] + sums[1]));
+    store(rescale + lane, fading);
   }
 }
 
-PYMODEL_INLINE void rescale_rows(const float* factors, int64_t rows, int64_t columns, float* sums,
-                                 int64_t ld) {
-  for (int64_t i = 0; i < rows; ++i) {
-    if (factors[i] == 1.0f) continue;  // most rows, once the maximum has been met
-    for (int64_t j = 0; j < columns; j += kLanes) {
-      store(sums + i * ld + j, load(sums + i * ld + j) * factors[i]);
+// Rescales sums (columns, kTile); mostly by nothing, once the maxima have been met.
+static void rescale_columns(const QueryTile& queries, const float* factors, int64_t columns,
+                            float* sums) {
+  bool changes = false;
+  for (int64_t i = 0; i < queries.count; ++i) changes |= factors[i] != 1.0f;
+  if (!changes) return;
+  for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
+    const Vec factor = load(factors + lane);
+    for (int64_t j = 0; j < columns; ++j) {
+      store(sums + j * kTile + lane, load(sums + j * kTile + lane) * factor);
     }
   }
 }
@@ -88,57 +113,65 @@ PYMODEL_INLINE void rescale_rows(const float* factors, int64_t rows, int64_t col
 // ---------------------------------------------------------------------------------------------
 // Task
 
+// P of a tile, unnormalised, from its scores.
+template <typename P, typename T>
+static typename P::Element* tile_weights(const AttentionForward& args, const ForwardScratch<P>& s,
+                                         const QueryTile& queries, const TileRegion& region,
+                                         int64_t index) {
+  typedef typename P::Element Element;
+  Element* weights = P::kInPlace ? reinterpret_cast<Element*>(s.scores) : s.weights;
+  if (!P::kInPlace && region.partial) memset(weights, 0, kTile * kTile * sizeof(Element));
+  float* maximum = s.maximum + index * kTile;
+  float* total = s.total + index * kTile;
+  float factor = args.scale;
+  if (args.bias.data != nullptr) {
+    add_bias<T>(args, queries, region, s.staging, s.elements, s.scores);
+    factor = 1.0f;
+  }
+  if (args.dropout.active) fill_keep(args, queries, region, s.elements);
+  const float* keep = args.dropout.active ? s.elements : nullptr;
+  if (region.masked || args.bias.data != nullptr || args.dropout.active) {
+    softmax_tile<P, true>(queries, region, factor, s.scores, keep, maximum, total, s.rescale,
+                          weights);
+  } else {
+    softmax_tile<P, false>(queries, region, factor, s.scores, keep, maximum, total, s.rescale,
+                           weights);
+  }
+  return weights;
+}
+
 // One tile of queries against one tile of keys; `block` is the position of the tile in the block.
-template <typename T>
-static void forward_tile(const AttentionForward& args, const ForwardScratch& s,
+template <typename P, typename T>
+static void forward_tile(const AttentionForward& args, const ForwardScratch<P>& s,
                          const QueryTile& queries, int64_t index, int64_t first_key, int64_t keys,
                          int64_t block) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
-  float* maximum = s.maximum + index * kTile;
-  float* total = s.total + index * kTile;
   float* sums = s.sums + index * kTile * ldv;
   TileRegion region;
   set_region(queries, first_key, keys, &region);
-  product_with_keys(region, s.keys + block * ldk, ldk, d, s.columns + index * kTile * ldk,
-                    s.scores);
-  if (args.bias.data != nullptr) {
-    add_bias<T>(args, queries, region, s.staging, s.elements, s.scores);
-  }
-  if (region.masked) {
-    softmax_tile<true>(queries, region, s.scores, maximum, total, s.rescale);
-  } else {
-    softmax_tile<false>(queries, region, s.scores, maximum, total, s.rescale);
-  }
-  if (args.dropout.active) {  // after the sum: the softmax is normalised before it is thinned
-    fill_keep(args, queries, region, s.elements);
-    for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
-      for_each_key(region, lane, [&](int64_t at, int64_t) {
-        store(s.scores + at, load(s.scores + at) * load(s.elements + at));
-      });
-    }
-  }
+  multiply_with_keys<P>(region, s.keys + block * ldk, ldk, d, s.columns + index * kTile * ldk,
+                        s.scores);
+  const typename P::Element* weights = tile_weights<P, T>(args, s, queries, region, index);
   const bool first = first_key == queries.key_begin;
-  if (!first) rescale_rows(s.rescale, queries.count, dv, sums, ldv);
-  product_over_keys(queries, region, s.scores, s.values + block * ldv, ldv, dv, sums, !first);
+  if (!first) rescale_columns(queries, s.rescale, dv, sums);
+  multiply_over_keys<P>(queries, region, weights, s.values + block * ldv, ldv, dv, sums, !first);
 }
 
-template <typename T>
-static void start_queries(const AttentionForward& args, const ForwardScratch& s,
+template <typename P, typename T>
+static void start_queries(const AttentionForward& args, const ForwardScratch<P>& s,
                           const QueryTile& queries, int64_t index) {
   const int64_t d = args.q.shape[3], ldk = attention_padded(d);
-  load_rows(vector_at<T>(args.q, queries.batch, queries.memory, queries.head), args.q.strides[1],
-            queries.count, d, args.scale, s.rows, ldk, queries.lanes);
-  transpose_tile(s.rows, ldk, queries.lanes, round_up(d, kLanes), s.columns + index * kTile * ldk,
-                 kTile);
+  P::load_columns(vector_at<T>(args.q, queries.batch, queries.memory, queries.head),
+                  args.q.strides[1], queries.count, d, s.columns + index * kTile * ldk);
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
     store(s.maximum + index * kTile + lane, -infinity());
     store(s.total + index * kTile + lane, zero());
   }
 }
 
-template <typename T>
-static void finish_queries(const AttentionForward& args, const ForwardScratch& s,
+template <typename P, typename T>
+static void finish_queries(const AttentionForward& args, const ForwardScratch<P>& s,
                            const QueryTile& queries, int64_t index) {
   const int64_t dv = args.v.shape[3], ldv = attention_padded(dv);
   float* total = s.total + index * kTile;
@@ -152,6 +185,8 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch& s
     logarithm = select(sum == zero(), -infinity(), logarithm);
     store(lse + lane, load(s.maximum + index * kTile + lane) + logarithm);
   }
+  transpose_tile(s.sums + index * kTile * ldv, kTile, round_up(dv, kLanes), queries.lanes, s.rows,
+                 ldv);
   memcpy(lse_at(args.lse, queries.batch, queries.memory, queries.head), lse,
          static_cast<size_t>(queries.count) * sizeof(float));
   for (int64_t i = 0; i < queries.count; ++i) {
@@ -159,7 +194,7 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch& s
     if (total[i] == 0.0f) {  // sees nothing; its sums may never have been written
       zero_rows(out, 0, 1, dv);
     } else {
-      store_rows(s.sums + (index * kTile + i) * ldv, ldv, 1, dv, 1.0f / total[i], out, 0);
+      store_rows(s.rows + i * ldv, ldv, 1, dv, 1.0f / total[i], out, 0);
     }
   }
 }
@@ -174,7 +209,7 @@ static void finish_padding(const AttentionForward& args, int64_t batch, int64_t 
   }
 }
 
-template <typename T>
+template <typename P, typename T>
 static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
                           int64_t end) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
@@ -185,33 +220,34 @@ static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
   const int64_t keys = key_sequence.length;
   finish_padding<T>(args, batch, head, queries.first + larger(begin, queries.length),
                     queries.first + smaller(end, queries.extent));
-  const ForwardScratch s = forward_scratch(args);
+  [[maybe_unused]] const typename P::Unit unit;
+  const ForwardScratch<P> s = forward_scratch<P>(args);
   QueryTile tiles[kAttentionChunkTiles];
   int64_t count = 0, key_begin = keys, key_end = 0;
   for (int64_t i = begin; i < smaller(end, queries.length); i += kTile, ++count) {
     set_queries(args, batch, head, i, queries, keys, &tiles[count]);
-    start_queries<T>(args, s, tiles[count], count);
+    start_queries<P, T>(args, s, tiles[count], count);
     key_begin = smaller(key_begin, tiles[count].key_begin);
     key_end = larger(key_end, tiles[count].key_end);
   }
   const int64_t block = attention_key_block(args);
   for (int64_t first = key_begin; first < key_end; first += block) {
     const int64_t last = smaller(first + block, key_end), held = smaller(last, keys) - first;
-    load_rows(vector_at<T>(args.k, batch, key_sequence.first + first, kv_head), args.k.strides[1],
-              held, d, 1.0f, s.keys, ldk, last - first);
-    load_rows(vector_at<T>(args.v, batch, key_sequence.first + first, kv_head), args.v.strides[1],
-              held, dv, 1.0f, s.values, ldv, last - first);
+    P::load_keys(vector_at<T>(args.k, batch, key_sequence.first + first, kv_head),
+                 args.k.strides[1], held, d, s.keys, ldk, last - first);
+    P::load_turned(vector_at<T>(args.v, batch, key_sequence.first + first, kv_head),
+                   args.v.strides[1], held, dv, s.values, ldv, last - first);
     for (int64_t t = 0; t < count; ++t) {
       const int64_t stop = smaller(last, tiles[t].key_end);
       for (int64_t j = larger(first, tiles[t].key_begin); j < stop; j += kTile) {
-        forward_tile<T>(args, s, tiles[t], t, j, smaller(kTile, stop - j), j - first);
+        forward_tile<P, T>(args, s, tiles[t], t, j, smaller(kTile, stop - j), j - first);
       }
     }
   }
-  for (int64_t t = 0; t < count; ++t) finish_queries<T>(args, s, tiles[t], t);
+  for (int64_t t = 0; t < count; ++t) finish_queries<P, T>(args, s, tiles[t], t);
 }
 
-template <typename T>
+template <typename P, typename T>
 static void forward(const AttentionForward& args) {
   const int64_t batches = args.q.shape[0], queries = args.q.shape[1], heads = args.q.shape[2];
   const int64_t chunks = (queries + kAttentionChunk - 1) / kAttentionChunk;
@@ -221,15 +257,15 @@ static void forward(const AttentionForward& args) {
         // The last chunks first: under a causal mask they are the longest.
         const int64_t begin = (chunks - 1 - task / (batches * heads)) * kAttentionChunk;
         const int64_t unit = task % (batches * heads);
-        forward_chunk<T>(args, unit / heads, unit % heads, begin,
-                         smaller(begin + kAttentionChunk, queries));
+        forward_chunk<P, T>(args, unit / heads, unit % heads, begin,
+                            smaller(begin + kAttentionChunk, queries));
       });
 }
 
 }  // namespace
 
 void attention_forward(const AttentionForward& args) {
-  dispatch_floating(args.q.dtype, [&](auto type) { forward<decltype(type)>(args); });
+  dispatch_floating(args.q.dtype, [&](auto type) { forward<FloatProducts, decltype(type)>(args); });
 }
 
 void attention_dropout_mask(const AttentionDropoutMask& args) {
