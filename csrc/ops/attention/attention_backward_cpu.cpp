@@ -3,6 +3,7 @@
 // there are several blocks of keys, dQ is summed over them in float32, in the order of the blocks.
 #include "cpu/dispatch.h"
 #include "ops/attention/attention_gradient_tile.h"
+#include "ops/attention/attention_unit_products.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -185,6 +186,11 @@ static void backward(const AttentionBackward& args) {
 }  // namespace
 
 void attention_backward(const AttentionBackward& args) {
+#ifdef PYMODEL_ISA_avx512_bf16
+  if (args.q.dtype == DType::bfloat16 && tile_unit_on()) {
+    return backward<UnitProducts, bfloat16>(args);
+  }
+#endif
   dispatch_floating(args.q.dtype,
                     [&](auto type) { backward<FloatProducts, decltype(type)>(args); });
 }

@@ -2,6 +2,7 @@
 // keeping the running maximum, sum and output of each query (online softmax).
 #include "cpu/dispatch.h"
 #include "ops/attention/attention_tile.h"
+#include "ops/attention/attention_unit_products.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -265,6 +266,11 @@ static void forward(const AttentionForward& args) {
 }  // namespace
 
 void attention_forward(const AttentionForward& args) {
+#ifdef PYMODEL_ISA_avx512_bf16
+  if (args.q.dtype == DType::bfloat16 && tile_unit_on()) {
+    return forward<UnitProducts, bfloat16>(args);
+  }
+#endif
   dispatch_floating(args.q.dtype, [&](auto type) { forward<FloatProducts, decltype(type)>(args); });
 }
 
