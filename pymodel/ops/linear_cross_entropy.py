@@ -68,6 +68,7 @@ def linear_cross_entropy(
         ignore_index,
         label_smoothing,
         chunk or _default_chunk(count, classes),
+        reduction == "mean",
     )
     inputs = (x, weight, bias)
     recorded = wants_grad(*inputs)
@@ -78,15 +79,14 @@ def linear_cross_entropy(
         gradients = _Gradients(head, wanted)
         one = _core.empty([], "float32", x.device)
         _core.fill(one, 1.0)
-        invalid = head.run(losses, one.expand([count]), gradients)
+        invalid, totals = head.run(losses, one.expand([count]), gradients)
     else:
-        invalid = head.run(losses)
+        invalid, totals = head.run(losses)
     if invalid >= 0:
         raise invalid_target(OP, targets, invalid, classes, ignore_index)
-    divisor = head.counted() if reduction == "mean" else None
-    result = Tensor(
-        _reduced(losses, divisor, reduction).reshape(targets.shape if reduction == "none" else [])
-    )
+    divisor = head.counted() if reduction == "mean" and not head.averages else None
+    reduced = losses.reshape(targets.shape) if reduction == "none" else _core.reduce("sum", totals)
+    result = Tensor(reduced if divisor is None else _core.binary("div", reduced, divisor))
     if recorded:
         dtype, x_shape = x.dtype, x.shape
 
@@ -116,37 +116,48 @@ class _Head:
     ignore_index: int
     label_smoothing: float
     chunk: int
+    mean: bool
+
+    @property
+    def averages(self) -> bool:
+        """Whether the kernel takes the mean itself, which rounds once: it can where one chunk is all."""
+        return self.mean and self.x.shape[0] <= self.chunk
 
     def run(
         self,
         losses: _core.Array,
         dlosses: _core.Array | None = None,
         gradients: _Gradients | None = None,
-    ) -> int:
+    ) -> tuple[int, _core.Array]:
         """Writes losses (rows,), chunk by chunk; adds the gradients, given those of the losses (rows,).
 
-        Returns: the first row whose target is no class, or -1.
+        Returns: the first row whose target is no class, or -1; and (chunks,) the sums of their losses, or
+        their mean if it `averages`, which the kernel adds up in float64.
         """
         count = self.x.shape[0]
         w = self.weight if self.transposed else self.weight.permute([1, 0])
         most = min(self.chunk, count)
         buffer = _core.empty([most, w.shape[1]], self.x.dtype, self.x.device)
         statistics = _core.empty([most, 2], "float32", self.x.device)
-        scale, total = (_core.empty([], "float32", self.x.device) for _ in range(2))
+        scale = _core.empty([], "float32", self.x.device)
+        totals = _core.empty([(count + self.chunk - 1) // self.chunk], "float32", self.x.device)
         options = (self.ignore_index, self.label_smoothing)
-        for begin in range(0, count, self.chunk):
+        for number, begin in enumerate(range(0, count, self.chunk)):
             end = min(begin + self.chunk, count)
+            total = totals.select(0, number)
             x, targets, loss = (a.slice(0, begin, end, 1) for a in (self.x, self.targets, losses))
             logits, kept = (a.slice(0, 0, end - begin, 1) for a in (buffer, statistics))
             _core.gemm(x, w, logits, self.bias)
-            invalid = _core.cross_entropy_forward(logits, targets, loss, kept, scale, total, *options, False)
+            invalid = _core.cross_entropy_forward(
+                logits, targets, loss, kept, scale, total, *options, self.averages
+            )
             if invalid >= 0:
-                return begin + invalid
+                return begin + invalid, totals
             if gradients is not None and dlosses is not None:
                 incoming = dlosses.slice(0, begin, end, 1)
                 _core.cross_entropy_backward(logits, targets, kept, scale, incoming, logits, *options)
                 gradients.add(x, w, logits, begin)
-        return -1
+        return -1, totals
 
     def counted(self) -> _core.Array:
         """() float32: the targets that count, or 1 where none does."""
@@ -198,13 +209,6 @@ def _default_chunk(count: int, classes: int) -> int:
     most = max(CHUNK_LOGITS // max(classes, 1), 16)
     chunks = max((count + most - 1) // most, 1)
     return max((count + 16 * chunks - 1) // (16 * chunks) * 16, 1)
-
-
-def _reduced(losses: _core.Array, divisor: _core.Array | None, reduction: str) -> _core.Array:
-    if reduction == "none":
-        return losses
-    total = _core.reduce("sum", losses)
-    return total if divisor is None else _core.binary("div", total, divisor)
 
 
 def _check(

@@ -127,9 +127,9 @@ PYMODEL_INLINE void write_dx(const LayerNormBackward& args, const BackwardRow<T>
                              int64_t number, int64_t columns, bool streaming) {
   const T* weight = data_as<T>(args.weight);
   const T* dsum = row_of<T>(args.dsum, number);
-  const float share = 1.0f / static_cast<float>(columns);
-  const float mean_g = args.mean.data == nullptr ? 0.0f : sum(row.sum_g) * share;
-  const float mean_gn = sum(row.sum_gn) * share;
+  const float count = static_cast<float>(columns);
+  const float mean_g = args.mean.data == nullptr ? 0.0f : sum(row.sum_g) / count;
+  const float mean_gn = sum(row.sum_gn) / count;
   write_row(row_of<T>(args.dx, number), columns, streaming, [&](int64_t i, int64_t n) {
     const Vec d = row.gradient(i, n);
     const Vec g = weight != nullptr ? d * load_lanes(weight + i, n) : d;
