@@ -20,8 +20,8 @@ PYMODEL_INLINE Vec activate(Vec x) {
     case Activation::gelu:
       return x * 0.5f * (erf(x * kSqrtHalf) + 1.0f);
     case Activation::gelu_tanh: {
-      // x sigmoid(2 inner) is the same and needs no tanh, but near 0, where most activations are, it
-      // has three times the rounding error.
+      // x sigmoid(2 inner) is the same and needs no tanh, but rounds more near 0, where most
+      // activations are.
       const Vec inner = kSqrtTwoOverPi * fma(x * x * x, broadcast(kGeluCubic), x);
       return x * 0.5f * (tanh(inner) + 1.0f);
     }
