@@ -55,10 +55,12 @@ PYMODEL_INLINE Vec activation_derivative(Vec x) {
       return fma(x, density, (erf(x * kSqrtHalf) + 1.0f) * 0.5f);
     }
     case Activation::gelu_tanh: {
-      const Vec square = x * x;
-      const Vec t = tanh(kSqrtTwoOverPi * fma(square * x, broadcast(kGeluCubic), x));
+      // Beyond 9 it is 0 or 1 to float32, and the square of a huge x would be infinite.
+      const Vec bounded = min(broadcast(9.0f), max(broadcast(-9.0f), x));
+      const Vec square = bounded * bounded;
+      const Vec t = tanh(kSqrtTwoOverPi * fma(square * bounded, broadcast(kGeluCubic), bounded));
       const Vec inner = kSqrtTwoOverPi * fma(square, broadcast(3.0f * kGeluCubic), one);
-      return (t + 1.0f) * 0.5f + x * 0.5f * (one - t * t) * inner;
+      return (t + 1.0f) * 0.5f + bounded * 0.5f * (one - t * t) * inner;
     }
     case Activation::silu:
       return gated_derivative(x, x);
