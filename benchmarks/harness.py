@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 PAUSE = 0.02  # seconds; longer than libgomp's default spin
+OPENBLAS_PAUSE = 0.12  # its threads spin for 2^26 cycles, on the cores that the next contender needs
 SLOW = 1.0  # seconds; a call this long is timed at most SLOW_ROUNDS times, and needs no warm-up
 SLOW_ROUNDS = 3
 PEER_SLACK = 10.0  # peers may be less exact: torch adds up bfloat16 gradients of weights in bfloat16
@@ -112,12 +113,13 @@ def measure(case: Case, rounds: int = 7) -> Result:
     contest = case.prepare()
     contest.check()
     names = list(contest.contenders)
+    pause = OPENBLAS_PAUSE if "openblas" in names else PAUSE
     calls = {name: calls_per_turn(contest.contenders[name], case.seconds) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds if min(calls.values()) > 0 else min(rounds, SLOW_ROUNDS)):
         first = turn % len(names)  # nobody always follows the same one
         for name in names[first:] + names[:first]:
-            times[name].append(seconds_per_call(contest.contenders[name], calls[name]))
+            times[name].append(seconds_per_call(contest.contenders[name], calls[name], pause))
     result = Result(
         case.name, case.unit, case.work, case.bar, {}, case.group, case.dtype, case.flop,
         case.read + case.written,
@@ -136,9 +138,9 @@ def calls_per_turn(call: Contender, seconds: float) -> int:
     return 0 if elapsed >= SLOW else max(1, round(seconds / elapsed))
 
 
-def seconds_per_call(call: Contender, calls: int) -> float:
-    """One turn."""
-    time.sleep(PAUSE)
+def seconds_per_call(call: Contender, calls: int, pause: float = PAUSE) -> float:
+    """One turn, after a pause in which the threads of the contender before it come to rest."""
+    time.sleep(pause)
     if calls:
         call()
     return _timed(call, max(calls, 1))
