@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from reference import assert_as_good_as_torch
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
@@ -60,3 +61,12 @@ def _causal_loss(logits: torch.Tensor, labels: torch.Tensor, vocab_size: int, **
     return torch.nn.functional.cross_entropy(
         logits[:, :-1].reshape(-1, vocab_size), labels[:, 1:].reshape(-1)
     )
+
+
+def check_gradients(ours: Any, theirs: Any, exact: Any, dtype: str = "float32") -> None:
+    """The gradients of all parameters, by the bound of `reference`."""
+    same, truth = dict(theirs.named_parameters()), dict(exact.named_parameters())
+    gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    assert set(gradients) == set(same)
+    for name, gradient in gradients.items():
+        assert_as_good_as_torch(gradient, same[name].grad, truth[name].grad, dtype, name)

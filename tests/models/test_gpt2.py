@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hugging_face import CONFIGS, config_of, in_float64, reference_model, saved_model
-from reference import EPSILON, assert_as_good_as_torch, gradient_of, to_float64
+from hugging_face import CONFIGS, check_gradients, config_of, in_float64, reference_model, saved_model
+from reference import Draws, assert_as_good_as_torch, gradient_of, to_float64
 
 import pymodel as pm
 from pymodel.models import GPT2Config, GPT2LMHeadModel, GPT2Model, KeyValueCache
@@ -37,41 +37,11 @@ def check(ours: Any, expected: Sequence[Any], what: str, dtype: str = "float32")
     assert_as_good_as_torch(ours, same, exact, dtype, what)
 
 
-def check_gradients(ours: GPT2LMHeadModel, theirs: Any, exact: Any, dtype: str = "float32") -> None:
-    same, truth = dict(theirs.named_parameters()), dict(exact.named_parameters())
-    gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
-    assert set(gradients) == set(same)
-    for name, gradient in gradients.items():
-        check(gradient, [same[name].grad, truth[name].grad], name, dtype)
-
-
 @pytest.fixture(params=list(CONFIGS))
 def pair(request, tmp_path: Path):
     """A model of transformers, the same in float64, and ours loaded from the saved one."""
     theirs = saved_model(tmp_path, request.param)
     return theirs, in_float64(theirs), GPT2LMHeadModel.from_pretrained(tmp_path)
-
-
-class Draws:
-    """The errors of several draws of data, of which the usual one is held against the bound.
-
-    On models this small the largest error of a single draw is a matter of luck, torch's as much as ours.
-    """
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[tuple[float, float, float]]] = {}
-
-    def add(self, name: str, ours: Any, same: Any, exact: Any) -> None:
-        """Takes a result, that of torch in the same dtype, and the truth."""
-        a, b, truth = (to_float64(value) for value in (ours, same, exact))
-        errors = (np.abs(a - truth).max(), np.abs(b - truth).max(), np.abs(truth).max())
-        self._found.setdefault(name, []).append(errors)
-
-    def check(self) -> None:
-        for name, errors in self._found.items():
-            error, yardstick, largest = np.median(errors, axis=0)
-            bound = 2 * yardstick + EPSILON["float32"] * largest
-            assert error <= bound, f"{name}: error {error:.3e} exceeds {bound:.3e} (torch {yardstick:.3e})"
 
 
 def test_gpt2_logits_loss_and_gradients_equal_transformers(pair):
