@@ -1,4 +1,5 @@
 // CPU layer and RMS normalisation. Memory sees each row once: it is read again from the caches.
+// Meanwhile the next rows are fetched: memory would rest during most of the arithmetic otherwise.
 #include "cpu/dispatch.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
@@ -10,6 +11,12 @@ namespace {
 template <typename T>
 PYMODEL_INLINE T* row_of(const TensorView& view, int64_t row) {
   return view.data == nullptr ? nullptr : data_as<T>(view) + row * view.strides[0];
+}
+
+// The row of `view` that is fetched while `row` is worked on; the last ones have none to fetch.
+template <typename T>
+PYMODEL_INLINE const T* row_ahead(const TensorView& view, int64_t row, int64_t distance) {
+  return row_of<T>(view, row + distance < view.shape[0] ? row + distance : row);
 }
 
 // The sum of term(first element, lanes in use) along a row. Four running sums hide the latency of
@@ -33,9 +40,10 @@ PYMODEL_INLINE float sum_along(int64_t columns, const Term& term) {
 template <typename T>
 static void normalize_row(const LayerNormForward& args, int64_t row, int64_t columns,
                           bool streaming) {
+  const bool centered = args.mean.data != nullptr, adds = args.residual.data != nullptr;
   const T* input = row_of<T>(args.x, row);
-  float total;
-  if (args.residual.data != nullptr) {
+  float total = 0.0f;
+  if (adds) {
     const T* residual = row_of<T>(args.residual, row);
     T* sum_row = row_of<T>(args.sum, row);
     total = sum_along(columns, [&](int64_t i, int64_t n) {
@@ -43,12 +51,15 @@ static void normalize_row(const LayerNormForward& args, int64_t row, int64_t col
       return load_lanes(sum_row + i, n);  // as rounded: what backward will read
     });
     input = sum_row;
-  } else {
+  } else if (centered) {
     total = sum_along(columns, [&](int64_t i, int64_t n) { return load_lanes(input + i, n); });
   }
-  const bool centered = args.mean.data != nullptr;
   const float mean = centered ? total / static_cast<float>(columns) : 0.0f;
+  const T* next_input = row_ahead<T>(args.x, row, 1);
+  const T* next_residual = adds ? row_ahead<T>(args.residual, row, 1) : next_input;
   const float squares = sum_along(columns, [&](int64_t i, int64_t n) {
+    __builtin_prefetch(next_input + i);
+    if (adds) __builtin_prefetch(next_residual + i);
     // Lanes beyond the row would hold -mean and must not count.
     const Vec d = keep_lanes(load_lanes(input + i, n) - mean, n);
     return d * d;
@@ -79,6 +90,9 @@ static void forward(const LayerNormForward& args) {
 
 // ---------------------------------------------------------------------------------------------
 // Backward
+
+// Neighbouring rows that are worked on together.
+constexpr int64_t kRowGroup = 4;
 
 // What the gradient of a row is made from.
 template <typename T>
@@ -130,7 +144,12 @@ PYMODEL_INLINE void write_dx(const LayerNormBackward& args, const BackwardRow<T>
   const float count = static_cast<float>(columns);
   const float mean_g = args.mean.data == nullptr ? 0.0f : sum(row.sum_g) / count;
   const float mean_gn = sum(row.sum_gn) / count;
+  const T* next_dy = row_ahead<T>(args.dy, number, kRowGroup);
+  const T* next_input = row_ahead<T>(args.input, number, kRowGroup);
   write_row(row_of<T>(args.dx, number), columns, streaming, [&](int64_t i, int64_t n) {
+    // To the second level: a whole group would drive the present one out of the first.
+    __builtin_prefetch(next_dy + i, 0, 2);
+    __builtin_prefetch(next_input + i, 0, 2);
     const Vec d = row.gradient(i, n);
     const Vec g = weight != nullptr ? d * load_lanes(weight + i, n) : d;
     Vec value = fma(row.normal(i, n), broadcast(-mean_gn), g - mean_g) * row.rstd;
@@ -145,10 +164,10 @@ static void backward_rows(const LayerNormBackward& args, int64_t begin, int64_t 
   const int64_t columns = args.dy.shape[1];
   const T* weight = data_as<T>(args.weight);
   int64_t r = begin;
-  for (; r + 4 <= end; r += 4) {
-    BackwardRow<T> rows[4] = {{args, r}, {args, r + 1}, {args, r + 2}, {args, r + 3}};
+  for (; r + kRowGroup <= end; r += kRowGroup) {
+    BackwardRow<T> rows[kRowGroup] = {{args, r}, {args, r + 1}, {args, r + 2}, {args, r + 3}};
     add_rows(rows, weight, columns, dweight, dbias);
-    for (int i = 0; i < 4; ++i) write_dx(args, rows[i], r + i, columns, streaming);
+    for (int i = 0; i < kRowGroup; ++i) write_dx(args, rows[i], r + i, columns, streaming);
   }
   for (; r < end; ++r) {
     BackwardRow<T> rows[1] = {{args, r}};
