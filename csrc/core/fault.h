@@ -16,7 +16,6 @@ enum class Fault {
   query_length,
   key_length,
   packed_offset,
-  rotary_position,
   count
 };
 

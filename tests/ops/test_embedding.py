@@ -16,8 +16,8 @@ def table(entries, columns, seed=0):
 
 
 # (shape of indices, entries, columns): one index, every row of the table, columns narrower than a vector
-# and wider than a stripe of backward, more entries than one and than two bytes of the sort, and runs
-# of equal indices longer than a task's range of positions.
+# and wider than both stripes of backward, more entries than one and than two bytes of the sort, runs of
+# equal indices about as long as a task's range of positions and several times longer, among others.
 CASES = [
     ((), 5, 3),
     ((1,), 1, 1),
@@ -25,6 +25,7 @@ CASES = [
     ((2, 3, 4), 300, 33),
     ((50,), 70000, 7),
     ((700,), 3, 130),
+    ((40,), 6, 1050),
     ((2000,), 1000, 20),
 ]
 
@@ -39,6 +40,20 @@ def test_embedding_matches_torch(shape, entries, columns, dtype):
         [table(entries, columns)],
         dtype,
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_embedding_gradient_of_a_table_larger_than_the_caches(dtype):
+    entries, columns = 9001, 1003  # odd, so that rows begin anywhere in a cache line
+    indices = np.random.default_rng(1).integers(0, entries, 500)
+    indices[::2] = 17
+    weight = pm.tensor(table(entries, columns), dtype=dtype, requires_grad=True)
+    dy = np.random.default_rng(2).integers(-3, 4, (500, columns)).astype(np.float32)
+    pm.ops.embedding(pm.tensor(indices), weight).backward(pm.tensor(dy, dtype=dtype))
+    expected = np.zeros((entries, columns), np.float32)
+    np.add.at(expected, indices, dy)
+    gradient = gradient_of(weight).numpy().astype(np.float32)
+    np.testing.assert_array_equal(gradient, pm.tensor(expected, dtype=dtype).numpy().astype(np.float32))
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
