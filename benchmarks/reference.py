@@ -46,6 +46,17 @@ def rms_norm(x: Array, weight: Array, dy: Array | None = None) -> list[Array]:
     return [normal * weight, dx, (dy * normal).sum(0)]
 
 
+def rotary(x: Array, cos: Array, sin: Array, dy: Array) -> list[Array]:
+    """The halves of each head turned by the angles of its position, and the gradient."""
+
+    def turned(values: Array, cos: Array, sin: Array) -> Array:
+        first, second = np.split(values, 2, axis=-1)
+        return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+    x, dy, cos, sin = wide(x, dy, cos[:, None], sin[:, None])
+    return [turned(x, cos, sin), turned(dy, cos, -sin)]
+
+
 def softmax(x: Array, dy: Array | None = None) -> list[Array]:
     """Over the last dimension."""
     (x,) = wide(x)

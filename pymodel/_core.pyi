@@ -309,6 +309,19 @@ def embedding_backward(
     indices: Array, dy: Array, dweight: Array, padding_index: int, accumulate: bool, /
 ) -> None: ...
 
+# -- rotary.cpp ----------------------------------------------------------------------------------------
+
+def rotary(
+    x: Array,
+    y: Array,
+    cos: Array,
+    sin: Array,
+    positions: Array | None,
+    interleaved: bool,
+    opposite: bool,
+    /,
+) -> int: ...
+
 # -- dropout.cpp ---------------------------------------------------------------------------------------
 
 def dropout(x: Array, residual: Array | None, y: Array, p: float, seed: int, offset: int, /) -> None: ...

@@ -52,6 +52,19 @@ def test_fault_of_an_index_is_raised_by_reading_a_result(name):
 
 
 @pytest.mark.parametrize("name", ACCELERATORS)
+def test_fault_of_a_position_is_raised_by_reading_a_result(name):
+    with pm.device(name):
+        x, cos, sin = pm.ones((1, 3, 2, 4)), pm.ones((5, 2)), pm.zeros((5, 2))
+        positions = pm.tensor([0, 4, 2])
+    graph, turned = captured(name, lambda: pm.ops.rotary(x, cos, sin, positions))
+    positions.copy_(pm.tensor([0, 5, 2], device=name))
+    graph.replay()
+    with pytest.raises(IndexError, match=r"rotary: a position is no row of cos and sin, .* token 1"):
+        turned.numpy()
+    assert turned.numpy()[0, :, 0].tolist() == [[1.0] * 4, [0.0] * 4, [1.0] * 4]
+
+
+@pytest.mark.parametrize("name", ACCELERATORS)
 @pytest.mark.parametrize("argument", ["query_lengths", "key_lengths"])
 def test_fault_of_a_length_is_raised(name, argument):
     q = pm.tensor(np.ones((3, 4, 1, 8)), device=name)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 import pymodel as pm
 from benchmarks.harness import Case, Contest
+from benchmarks.peers import torch_ops
 from pymodel import ops
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}  # of the norm of the difference
@@ -47,6 +48,7 @@ def cases(place: Place) -> Iterator[Case]:
         for backward in (False, True):
             yield layer_norm(place, 16384, columns, backward)
             yield rms_norm(place, 16384, columns, backward)
+    yield rotary(place, 16, 1024, 16, 64)
     yield cross_entropy(place, 8192, 50257)
     yield from elementwise(place)
     yield embedding(place, 16384, 50257, 768)
@@ -174,6 +176,20 @@ def rms_norm(place: Place, rows: int, columns: int, backward: bool) -> Case:
         place, title, ops.rms_norm, lambda x, w: F.rms_norm(x, (columns,), w, 1e-6),
         [draw(place, rows, columns), draw(place, columns)], _norm_bytes(rows, columns, backward), "B",
         backward=backward,
+    )  # fmt: skip
+
+
+def rotary(place: Place, batch: int, length: int, heads: int, width: int) -> Case:
+    """Queries turned by their positions, and the gradient, in bfloat16."""
+    length = place.size(length)
+    angles = torch.rand(length, width // 2, device=place.torch_device)
+    cos, sin = angles.cos(), angles.sin()
+    tables = place.share(cos), place.share(sin)
+    work = 2.0 * 4 * batch * length * heads * width
+    title = f"rotary {batch} x {length}, {heads} heads of {width}, forward+backward"
+    return op_case(
+        place, title, lambda x: ops.rotary(x, *tables), torch_ops.rotary(cos, sin),
+        [draw(place, batch, length, heads, width)], work, "B", backward=True,
     )  # fmt: skip
 
 

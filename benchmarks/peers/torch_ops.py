@@ -57,6 +57,18 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, x.shape[-1:], weight, 1e-6)
 
 
+def rotary(cos: torch.Tensor, sin: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """As transformers computes it: tables of the whole width in x's dtype, and `rotate_half`."""
+    wide_cos, wide_sin = (torch.cat((table, table), dim=-1)[:, None] for table in (cos, sin))
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        first, second = x.chunk(2, dim=-1)
+        rotated = torch.cat((-second, first), dim=-1)
+        return x * wide_cos.to(x.dtype) + rotated * wide_sin.to(x.dtype)
+
+    return call
+
+
 def softmax(x: torch.Tensor) -> torch.Tensor:
     """Over the last dimension."""
     return F.softmax(x, -1)

@@ -21,6 +21,7 @@ constexpr const char* kTexts[kFaults] = {
     "attention_varlen: cu_seqlens must rise from 0 to the rows of memory, by at most max_seqlen at "
     "a "
     "time, which does not hold at ",
+    "rotary: a position is no row of cos and sin, the first one of token ",
 };
 
 std::mutex mutex;
@@ -62,7 +63,10 @@ void raise_faults(Device device) {
         kTexts[i] + std::to_string(position) + ", counted in row-major order; found on " +
         device_name(device) +
         " after the call had returned: PYMODEL_CUDA_BLOCKING=1 in the environment shows which";
-    if (static_cast<Fault>(i) == Fault::embedding_index) throw std::out_of_range(text);
+    const auto fault = static_cast<Fault>(i);
+    if (fault == Fault::embedding_index || fault == Fault::rotary_position) {
+      throw std::out_of_range(text);
+    }
     throw ShapeError(text);
   }
 }

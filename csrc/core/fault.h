@@ -16,6 +16,7 @@ enum class Fault {
   query_length,
   key_length,
   packed_offset,
+  rotary_position,
   count
 };
 

@@ -44,6 +44,7 @@ from pymodel.ops.matmul import get_float32_matmul_precision, matmul, set_float32
 from pymodel.ops.random import normal_, rand, randn, uniform_
 from pymodel.ops.reduce import all, all_finite, any, argmax, argmin, max, mean, min, sum, var
 from pymodel.ops.rms_norm import rms_norm
+from pymodel.ops.rotary import rotary
 from pymodel.ops.shape import (
     broadcast_to,
     cat,
@@ -117,6 +118,7 @@ __all__ = [
     "repeat",
     "reshape",
     "rms_norm",
+    "rotary",
     "rsqrt",
     "set_float32_matmul_precision",
     "sigmoid",

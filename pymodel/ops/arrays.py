@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from pymodel import _core
 from pymodel.autograd import accumulation_buffer
-from pymodel.tensor import Tensor
+from pymodel.tensor import Tensor, tensor
 
 
 def rows(array: _core.Array) -> _core.Array:
@@ -26,6 +27,18 @@ def copy_of(array: _core.Array) -> _core.Array:
 def contiguous(array: _core.Array) -> _core.Array:
     """The array, or a copy where its elements do not lie densely in row-major order."""
     return array if array.contiguous else copy_of(array)
+
+
+def dense(array: _core.Array) -> _core.Array:
+    """The array, or a copy where its last dimension does not lie densely."""
+    if array.numel == 0 or array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == 1:
+        return array
+    return copy_of(array)
+
+
+def integers(values: Tensor | Sequence[Any] | np.ndarray, device: str) -> _core.Array:
+    """The array of a tensor, or one on the device made from what the caller has."""
+    return values._array if isinstance(values, Tensor) else tensor(values, device=device)._array
 
 
 def converted(array: _core.Array, dtype: str) -> _core.Array:

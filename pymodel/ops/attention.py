@@ -10,9 +10,9 @@ import numpy as np
 from pymodel import _core
 from pymodel.autograd import record, wants_grad
 from pymodel.device import get_default_device
-from pymodel.ops.arrays import copy_of
+from pymodel.ops.arrays import dense, integers
 from pymodel.random import next_offset
-from pymodel.tensor import Tensor, tensor
+from pymodel.tensor import Tensor
 
 Lengths = Tensor | Sequence[int] | np.ndarray | None
 Window = int | tuple[int, int] | None
@@ -65,7 +65,7 @@ def attention(
     Source: Dao, "FlashAttention-2", arXiv:2307.08691; Milakov and Gimelshein, "Online normalizer
     calculation for softmax", arXiv:1805.02867; Ainslie et al., "GQA", arXiv:2305.13245.
     """
-    arrays = [_dense(x._array) for x in (q, k, v)]
+    arrays = [dense(x._array) for x in (q, k, v)]
     options = _options(q.shape, causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, query_lengths, key_lengths, options)
     out, lse = _forward(call, q, v.shape)
@@ -114,12 +114,12 @@ def attention_varlen(
     """
     bias_array = _bias_array(bias)
     call = _core.AttentionCall.packed(
-        _dense(q._array),
-        _dense(k._array),
-        _dense(v._array),
+        dense(q._array),
+        dense(k._array),
+        dense(v._array),
         bias_array,
-        _integers(cu_seqlens_q, q.device),
-        _integers(cu_seqlens_k, q.device),
+        integers(cu_seqlens_q, q.device),
+        integers(cu_seqlens_k, q.device),
         max_seqlen_q,
         max_seqlen_k,
         *_options(q.shape, causal, scale, window, dropout_p),
@@ -161,7 +161,7 @@ def attention_qkvpacked(
         raise ValueError(
             f"attention_qkvpacked: qkv must have shape (batch, seq, 3, heads, head_dim), got {qkv.shape}"
         )
-    packed = _dense(qkv._array)
+    packed = dense(qkv._array)
     arrays = [packed.select(2, i) for i in range(3)]
     options = _options(arrays[0].shape, causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, lengths, lengths, options)
@@ -170,13 +170,13 @@ def attention_qkvpacked(
     if wants_grad(qkv, bias):
 
         def backward(dout: _core.Array) -> tuple[Any, ...]:
-            dense = _dense(dout)
+            incoming = dense(dout)
             dqkv = None
             if qkv.requires_grad:
                 dqkv = _core.empty(list(qkv.shape), qkv.dtype, qkv.device)
                 parts = [dqkv.select(2, i) for i in range(3)]
-                _core.attention_backward(call, out, dense, lse, *parts)
-            return dqkv, _bias_gradient(call, out, dense, lse, bias, bias_array)
+                _core.attention_backward(call, out, incoming, lse, *parts)
+            return dqkv, _bias_gradient(call, out, incoming, lse, bias, bias_array)
 
         record("attention_qkvpacked", result, (qkv, bias), backward)
     return result
@@ -199,13 +199,6 @@ def attention_dropout_mask(
     mask = _core.empty([batch, heads, queries, keys], "bool", get_default_device())
     _core.attention_dropout_mask(mask, dropout_p, seed, offset)
     return Tensor(mask)
-
-
-def _dense(array: _core.Array) -> _core.Array:
-    """The array itself when its last dimension lies densely, else a copy."""
-    if array.numel == 0 or array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == 1:
-        return array
-    return copy_of(array)
 
 
 def _options(
@@ -238,7 +231,7 @@ def _call(
     """The checked arguments, and the bias with its four dimensions."""
     bias_array = _bias_array(bias)
     q, k, v = arrays
-    queries, keys = (None if x is None else _integers(x, q.device) for x in (query_lengths, key_lengths))
+    queries, keys = (None if x is None else integers(x, q.device) for x in (query_lengths, key_lengths))
     call = _core.AttentionCall(q, k, v, bias_array, queries, keys, *options, *_draw(options[-1]))
     return call, bias_array
 
@@ -248,16 +241,12 @@ def _bias_array(bias: Tensor | None) -> _core.Array | None:
     array = None if bias is None else bias._array
     while array is not None and array.ndim < 4:
         array = array.unsqueeze(0)
-    return None if array is None else _dense(array)
+    return None if array is None else dense(array)
 
 
 def _draw(dropout_p: float) -> tuple[int, int]:
     """The seed and the offset of a call."""
     return next_offset() if dropout_p > 0 else (0, 0)
-
-
-def _integers(values: Tensor | Sequence[int] | np.ndarray, device: str) -> _core.Array:
-    return values._array if isinstance(values, Tensor) else tensor(values, device=device)._array
 
 
 def _forward(
@@ -285,11 +274,11 @@ def _recorded(
     if wants_grad(*inputs, bias):
 
         def backward(dout: _core.Array) -> tuple[Any, ...]:
-            dense = _dense(dout)
+            incoming = dense(dout)
             wanted = [x._array.empty_like() if x.requires_grad else None for x in inputs]
             if any(gradient is not None for gradient in wanted):
-                _core.attention_backward(call, out, dense, lse, *wanted)
-            return *wanted, _bias_gradient(call, out, dense, lse, bias, bias_array)
+                _core.attention_backward(call, out, incoming, lse, *wanted)
+            return *wanted, _bias_gradient(call, out, incoming, lse, bias, bias_array)
 
         record(name, result, (*inputs, bias), backward)
     return result

@@ -20,6 +20,7 @@ from benchmarks.ops import (
     bench_elementwise,
     bench_embedding,
     bench_gemm,
+    bench_rotary,
     bench_softmax,
     norm_cases,
 )
@@ -46,6 +47,7 @@ def small_cases(settings: Settings) -> Iterator[Case]:
             for name in ("layer_norm", "rms_norm"):
                 yield norm_cases.norm_case(settings, name, 5, 20, dtype, backward)
             yield bench_softmax.softmax(settings, 5, 20, dtype, backward)
+        yield bench_rotary.rotary(settings, 2, 5, 3, 8, dtype)
         yield bench_cross_entropy.cross_entropy(settings, 7, 30, dtype)
         yield bench_cross_entropy.linear_cross_entropy(settings, 7, 30, 8, dtype)
         yield bench_embedding.embedding(settings, 7, 5, 8, dtype)
