@@ -14,7 +14,7 @@ ROOT = "pymodel"  # the package's own __init__.py
 
 # Bottom to top. A module imports from the rows below its own; names joined by "+" know each other.
 LAYERS = [
-    ["errors+files"],
+    ["errors+files+hub"],
     ["_core"],
     ["device+random+dtypes"],
     ["array"],
@@ -27,9 +27,9 @@ LAYERS = [
     [ROOT],
     ["cli+__main__"],
 ]
-# Text and numbers on the host: no kernels, no layers but errors and files; used from train upwards.
+# Text and numbers on the host: no kernels, no layers but errors, files and hub; used from train upwards.
 SIDE_PACKAGES = {"data", "text", "metrics"}
-SIDE_MAY_IMPORT = SIDE_PACKAGES | {"errors", "files"}
+SIDE_MAY_IMPORT = SIDE_PACKAGES | {"errors", "files", "hub"}
 SIDE_USERS = {"generate", "train", "embeddings", "cli", "__main__", ROOT}
 # Upward imports that stand, inside a function only: `model.generate()` is the name users know.
 DEFERRED_UPWARD = {("models", "generate")}

@@ -1,6 +1,17 @@
 """Model families, in Hugging Face's files and parameter names."""
 
-from pymodel.models.auto import from_pretrained
+from pymodel.models.auto import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    from_pretrained,
+)
 from pymodel.models.cache import KeyValueCache
 from pymodel.models.config import PretrainedConfig
 from pymodel.models.gpt2 import GPT2LMHeadModel, GPT2Model
@@ -9,6 +20,15 @@ from pymodel.models.outputs import BaseModelOutput, CausalLMOutput
 from pymodel.models.pretrained import PretrainedModel
 
 __all__ = [
+    "AutoConfig",
+    "AutoModel",
+    "AutoModelForCausalLM",
+    "AutoModelForMaskedLM",
+    "AutoModelForPreTraining",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
     "BaseModelOutput",
     "CausalLMOutput",
     "GPT2Config",

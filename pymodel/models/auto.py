@@ -1,31 +1,215 @@
-"""The model class that belongs to a folder."""
+"""Classes by the family that a `config.json` names: AutoConfig, AutoModel and AutoModelFor...
+
+A family has a line in FAMILIES; its module is imported when a model of it is asked for.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import importlib
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from pymodel.errors import ConfigError
-from pymodel.models.config import CONFIG_FILE, read_config
-from pymodel.models.gpt2 import GPT2LMHeadModel
+from pymodel.hub import resolve_folder
+from pymodel.models.config import CONFIG_FILE, PretrainedConfig, read_config
 from pymodel.models.pretrained import PretrainedModel
 
-LANGUAGE_MODELS: dict[str, type[PretrainedModel]] = {"gpt2": GPT2LMHeadModel}
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Where a family's classes are: its modules below `pymodel.models`, and the class for each task."""
+
+    config_module: str
+    config: str
+    module: str
+    base: str = ""
+    causal_lm: str = ""
+    masked_lm: str = ""
+    pre_training: str = ""
+    sequence_classification: str = ""
+    token_classification: str = ""
+    question_answering: str = ""
+    seq2seq_lm: str = ""
+
+
+FAMILIES: dict[str, Family] = {
+    "gpt2": Family("gpt2_config", "GPT2Config", "gpt2", base="GPT2Model", causal_lm="GPT2LMHeadModel"),
+}
+TASKS = [f.name for f in dataclasses.fields(Family) if f.name not in ("config_module", "config", "module")]
+
+
+class AutoConfig:
+    """The configuration class that belongs to a model."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> PretrainedConfig:
+        """Reads the `config.json` of a folder or a repository of the hub.
+
+        Args and errors: as `PretrainedConfig.from_pretrained`; ConfigError for a family that is not
+        built in.
+        """
+        folder = resolve_folder(
+            name, revision=revision, local_files_only=local_files_only, patterns=[CONFIG_FILE]
+        )
+        values = {**read_config(folder), **changes}
+        return config_class(values.get("model_type"), folder).from_dict(values, str(folder / CONFIG_FILE))
+
+    @classmethod
+    def for_model(cls, model_type: str, **values: Any) -> PretrainedConfig:
+        """A new configuration of a family, such as "gpt2"."""
+        return config_class(model_type)(**values)
+
+
+class _AutoModel:
+    """Base of the classes below; `task` is a field of `Family`."""
+
+    task: ClassVar[str]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        dtype: str | None = None,
+        device: str | None = None,
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> PretrainedModel:
+        """Reads a model of whatever family the `config.json` names.
+
+        Args and errors: as `PretrainedModel.from_pretrained`; ConfigError for a family that is not
+        built in or has no model for the task.
+        """
+        folder = resolve_folder(name, revision=revision, local_files_only=local_files_only)
+        kind = model_class(read_config(folder).get("model_type"), cls.task, folder)
+        return kind.from_pretrained(folder, dtype, device, **changes)
+
+    @classmethod
+    def from_config(
+        cls, config: PretrainedConfig, dtype: str = "float32", device: str | None = None
+    ) -> PretrainedModel:
+        """A new model of the configuration's family, with initial weights."""
+        return model_class(config.model_type, cls.task)(config, dtype, device)  # type: ignore[call-arg]
+
+
+class AutoModel(_AutoModel):
+    """The bare model, without a head."""
+
+    task = "base"
+
+
+class AutoModelForCausalLM(_AutoModel):
+    """Language models that predict the next token."""
+
+    task = "causal_lm"
+
+
+class AutoModelForMaskedLM(_AutoModel):
+    """Encoders that predict masked tokens."""
+
+    task = "masked_lm"
+
+
+class AutoModelForPreTraining(_AutoModel):
+    """Models with the heads that their authors pre-trained them with."""
+
+    task = "pre_training"
+
+
+class AutoModelForSequenceClassification(_AutoModel):
+    """Classifiers of texts."""
+
+    task = "sequence_classification"
+
+
+class AutoModelForTokenClassification(_AutoModel):
+    """Classifiers of tokens, such as entity recognisers."""
+
+    task = "token_classification"
+
+
+class AutoModelForQuestionAnswering(_AutoModel):
+    """Models that find an answer in a text."""
+
+    task = "question_answering"
+
+
+class AutoModelForSeq2SeqLM(_AutoModel):
+    """Encoder-decoders that translate or summarise."""
+
+    task = "seq2seq_lm"
 
 
 def from_pretrained(
-    folder: str | os.PathLike[str], dtype: str | None = None, device: str | None = None, **changes: Any
+    name: str | os.PathLike[str],
+    dtype: str | None = None,
+    device: str | None = None,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    **changes: Any,
 ) -> PretrainedModel:
-    """Reads the language model in a folder, of the family that its `config.json` names.
+    """Reads a model as the class that saved it, which `config.json` names under "architectures"; the
+    family's language model where that says nothing of use.
 
-    Args: as `PretrainedModel.from_pretrained`.
-
-    Raises: ConfigError for a family that is not built in; and as there.
+    Args and errors: as `AutoModel.from_pretrained`.
     """
-    family = read_config(folder).get("model_type")
-    if family not in LANGUAGE_MODELS:
-        known = ", ".join(LANGUAGE_MODELS)
+    folder = resolve_folder(name, revision=revision, local_files_only=local_files_only)
+    content = read_config(folder)
+    model_type = content.get("model_type")
+    family = _family(model_type, folder)
+    offered = {getattr(family, task): task for task in TASKS if getattr(family, task)}
+    saved_as = [name for name in content.get("architectures") or [] if name in offered]
+    language_models = [family.causal_lm, family.seq2seq_lm, family.masked_lm, family.base]
+    chosen = next(name for name in [*saved_as, *language_models] if name)
+    return model_class(model_type, offered[chosen], folder).from_pretrained(folder, dtype, device, **changes)
+
+
+def config_class(model_type: Any, folder: Path | None = None) -> type[PretrainedConfig]:
+    """The configuration class of a family; ConfigError for one that is not built in."""
+    family = _family(model_type, folder)
+    found: type[PretrainedConfig] = getattr(_module(family.config_module), family.config)
+    return found
+
+
+def model_class(model_type: Any, task: str, folder: Path | None = None) -> type[PretrainedModel]:
+    """The class of a family for one of TASKS; ConfigError when there is none."""
+    family = _family(model_type, folder)
+    name = getattr(family, task)
+    if not name:
+        able = ", ".join(other for other, entry in FAMILIES.items() if getattr(entry, task))
         raise ConfigError(
-            f"{os.fspath(folder)}/{CONFIG_FILE}: model_type {family!r} is not built in; expected {known}"
+            f"{_source(folder)}model_type {model_type!r} has no model for {task.replace('_', ' ')}; "
+            f"families that have one: {able or 'none yet'}"
         )
-    return LANGUAGE_MODELS[family].from_pretrained(folder, dtype, device, **changes)
+    found: type[PretrainedModel] = getattr(_module(family.module), name)
+    return found
+
+
+def _family(model_type: Any, folder: Path | None) -> Family:
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(
+        f"{_source(folder)}model_type {model_type!r} is not built in; expected {', '.join(FAMILIES)}{hint}"
+    )
+
+
+def _source(folder: Path | None) -> str:
+    return "" if folder is None else f"{folder / CONFIG_FILE}: "
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"pymodel.models.{name}")

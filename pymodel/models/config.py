@@ -14,6 +14,8 @@ from typing import Any, ClassVar, TypeVar
 
 from pymodel.errors import CheckpointError, ConfigError
 from pymodel.files import atomic_file
+from pymodel.hub import resolve_folder
+from pymodel.models.labels import DEFAULT_COUNT, default_labels, read_labels
 
 CONFIG_FILE = "config.json"
 
@@ -26,15 +28,26 @@ _FOREIGN_KEYS_TEXT = """
     begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size
     decoder_start_token_id diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size
     eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    gradient_checkpointing id2label is_decoder is_encoder_decoder label2id length_penalty max_length
-    min_length name_or_path no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences
-    output_attentions output_hidden_states output_past output_scores pad_token_id prefix problem_type
-    pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
-    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings
-    tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p unk_token_id
-    use_bfloat16 use_cache
+    gradient_checkpointing is_decoder is_encoder_decoder length_penalty max_length min_length name_or_path
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
+    output_hidden_states output_past output_scores pad_token_id prefix problem_type pruned_heads
+    remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
+    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
+    tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
+    unk_token_id use_bfloat16 use_cache
 """
 _FOREIGN_KEYS = frozenset(_FOREIGN_KEYS_TEXT.split())
+_LABEL_KEYS = ("num_labels", "id2label", "label2id")
+# What every configuration can be asked for, and the answer where neither family nor file has one.
+_COMMON_DEFAULTS: dict[str, Any] = {
+    "bos_token_id": None,
+    "decoder_start_token_id": None,
+    "eos_token_id": None,
+    "is_encoder_decoder": False,
+    "pad_token_id": None,
+    "problem_type": None,
+    "tie_word_embeddings": True,
+}
 
 
 @dataclasses.dataclass(init=False)
@@ -43,7 +56,7 @@ class PretrainedConfig:
 
     A family subclasses it with `@dataclass(init=False)`, one field with a default per key, and
     checks the numbers in `validate`. Keys that transformers writes but no model here reads are kept
-    in `foreign`.
+    in `foreign`. All have the classes of a classifier: `id2label`, `label2id`, `num_labels`.
 
     Args:
         source: where the values come from, for messages.
@@ -58,10 +71,11 @@ class PretrainedConfig:
     foreign_keys: ClassVar[frozenset[str]] = frozenset()  # what transformers adds for this family
 
     foreign: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    id2label: dict[int, str] = dataclasses.field(default_factory=dict, repr=False)
 
     def __init__(self, source: str = "", /, **values: Any) -> None:
         prefix = f"{source}: " if source else f"{type(self).__name__}: "
-        fields = {field.name: field for field in dataclasses.fields(self) if field.name != "foreign"}
+        fields = {field.name: field for field in self._family_fields()}
         self.foreign = {}
         for name, field in fields.items():
             setattr(self, name, field.default)
@@ -73,6 +87,8 @@ class PretrainedConfig:
                     wanted = str(fields[key].type).replace(" | ", " or ")
                     raise ConfigError(f"{prefix}{given} must be {wanted}, got {value!r}")
                 setattr(self, key, value)
+            elif key in _LABEL_KEYS:
+                pass
             elif key in _FOREIGN_KEYS or key in self.foreign_keys:
                 self.foreign[key] = value
             elif key != "model_type":
@@ -80,6 +96,7 @@ class PretrainedConfig:
             elif value != self.model_type:
                 raise ConfigError(f"{prefix}model_type must be {self.model_type!r}, got {value!r}")
         try:
+            self.id2label = read_labels(*(values.get(key) for key in _LABEL_KEYS))
             self.validate()
         except ConfigError as problem:
             raise ConfigError(f"{prefix}{problem}") from None
@@ -87,27 +104,59 @@ class PretrainedConfig:
     def validate(self) -> None:
         """Raises ConfigError when the numbers do not fit together; called after construction."""
 
+    @property
+    def num_labels(self) -> int:
+        """How many classes a classifier tells apart; setting it forgets their names."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        self.id2label = default_labels(count)
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The number of every class by its name."""
+        return {name: label for label, name in self.id2label.items()}
+
+    @classmethod
+    def _family_fields(cls) -> list[dataclasses.Field[Any]]:
+        return [field for field in dataclasses.fields(cls) if field.name not in ("foreign", "id2label")]
+
     @classmethod
     def from_dict(cls: type[Config], values: dict[str, Any], source: str = "") -> Config:
         """A configuration from the content of a `config.json`; `source` names it in errors."""
         return cls(source, **values)
 
     @classmethod
-    def from_pretrained(cls: type[Config], folder: str | os.PathLike[str]) -> Config:
-        """Reads `config.json` of a model folder.
+    def from_pretrained(
+        cls: type[Config],
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> Config:
+        """Reads the `config.json` of a model.
+
+        Args:
+            name: a folder, or a repository of the hub; revision, local_files_only: see
+                `hub.resolve_folder`.
+            changes: keys to replace, such as num_labels=3.
 
         Raises: CheckpointError when it is missing or no JSON; ConfigError for what it holds.
         """
-        return cls.from_dict(read_config(folder), str(Path(folder) / CONFIG_FILE))
+        folder = resolve_folder(
+            name, revision=revision, local_files_only=local_files_only, patterns=[CONFIG_FILE]
+        )
+        return cls.from_dict({**read_config(folder), **changes}, str(folder / CONFIG_FILE))
 
     def to_dict(self) -> dict[str, Any]:
         """All keys, those of transformers that were kept included."""
-        own = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "foreign"
-        }
-        return copy.deepcopy({**self.foreign, **own, "model_type": self.model_type})
+        own = {field.name: getattr(self, field.name) for field in self._family_fields()}
+        labels = {}
+        if self.id2label != default_labels(DEFAULT_COUNT):
+            labels = {"id2label": self.id2label, "label2id": self.label2id}
+        return copy.deepcopy({**self.foreign, **own, **labels, "model_type": self.model_type})
 
     def to_json(self, **more: Any) -> str:
         """The text of `config.json`, with keys added or replaced."""
@@ -122,27 +171,24 @@ class PretrainedConfig:
             stream.write(self.to_json().encode())
 
     def __getattr__(self, name: str) -> Any:
-        # Only for names that are no attribute: aliases such as hidden_size, and what was kept.
+        # Only for names that are no attribute: aliases such as hidden_size, what was kept, and what
+        # code for all families asks for.
         if name in type(self).aliases:
             return getattr(self, type(self).aliases[name])
         foreign = self.__dict__.get("foreign", {})
         if name in foreign:
             return foreign[name]
+        if name in _COMMON_DEFAULTS:
+            return _COMMON_DEFAULTS[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a model folder's `config.json`.
 
-    Raises: CheckpointError when the folder or the file is missing, or is no JSON object.
+    Raises: CheckpointError when the file is missing or is no JSON object.
     """
-    path = Path(folder) / CONFIG_FILE
-    if not path.parent.is_dir():
-        raise CheckpointError(
-            f"{path.parent}: no such folder; name a model folder on this machine, such as one fetched with "
-            f"'hf download NAME --local-dir {path.parent.name}'"
-        )
-    return read_json(path)
+    return read_json(Path(folder) / CONFIG_FILE)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,8 +15,10 @@ import numpy as np
 
 from pymodel import nn, ops
 from pymodel.autograd import is_grad_enabled, set_grad_enabled
+from pymodel.models.attention import attend
 from pymodel.models.cache import KeyValueCache
-from pymodel.models.gpt2_config import ACTIVATIONS, GPT2Config
+from pymodel.models.checks import ACTIVATIONS
+from pymodel.models.gpt2_config import GPT2Config
 from pymodel.models.inputs import (
     SequenceLayout,
     padding_is_unlabelled,
@@ -61,35 +63,31 @@ class GPT2Attention(ResidualBranch):
         self.c_proj = nn.Conv1D(config.n_embd, config.n_embd, **where)
 
     def forward(
-        self, x: Tensor, residual: Tensor, layout: SequenceLayout, cache: KeyValueCache | None
+        self,
+        x: Tensor,
+        residual: Tensor,
+        layout: SequenceLayout,
+        cache: KeyValueCache | None,
+        weights: list[Tensor] | None = None,
     ) -> tuple[Tensor | None, Tensor]:
-        """Takes the normalised x, (batch, sequence, n_embd); returns as `GPT2MLP`."""
+        """Takes the normalised x, (batch, sequence, n_embd), and a list for the attention weights, if
+        they are wanted; returns as `GPT2MLP`."""
         batch, sequence, width = x.shape
         packed = self.c_attn(x).view(batch, sequence, 3, self.n_head, self.head_dim)
-        dropout_p = self.attention_dropout_p if self.training else 0.0
-        if cache is None:
-            mixed = ops.attention_qkvpacked(
-                packed,
-                causal=True,
-                scale=self.scale,
-                lengths=layout.key_lengths,
-                bias=layout.bias,
-                dropout_p=dropout_p,
-            )
+        options: dict[str, Any] = {
+            "causal": True,
+            "scale": self.scale,
+            "bias": layout.bias,
+            "dropout_p": self.attention_dropout_p if self.training else 0.0,
+        }
+        if cache is None and weights is None:
+            mixed = ops.attention_qkvpacked(packed, lengths=layout.key_lengths, **options)
         else:
             query, key, value = ops.unbind(packed, 2)
-            key, value = cache.append(self.layer, key, value)
-            mixed = ops.attention(
-                query,
-                key,
-                value,
-                causal=True,
-                scale=self.scale,
-                key_lengths=layout.key_lengths,
-                query_lengths=layout.query_lengths,
-                bias=layout.bias,
-                dropout_p=dropout_p,
-            )
+            if cache is not None:
+                key, value = cache.append(self.layer, key, value)
+            options |= {"key_lengths": layout.key_lengths, "query_lengths": layout.query_lengths}
+            mixed = attend(query, key, value, weights=weights, **options)
         mixed = mixed.view(batch, sequence, width)
         if self.pending_dropout():
             return ops.dropout(self.c_proj(mixed), self.dropout_p), residual
@@ -135,11 +133,16 @@ class GPT2Block(nn.Module):
         self.mlp = GPT2MLP(config, **where)
 
     def forward(
-        self, branch: Tensor | None, residual: Tensor, layout: SequenceLayout, cache: KeyValueCache | None
+        self,
+        branch: Tensor | None,
+        residual: Tensor,
+        layout: SequenceLayout,
+        cache: KeyValueCache | None,
+        weights: list[Tensor] | None = None,
     ) -> tuple[Tensor | None, Tensor]:
         """Takes and returns a branch still to be added, or None, and the residual stream."""
         x, residual = add_and_normalise(self.ln_1, branch, residual)
-        branch, residual = self.attn(x, residual, layout, cache)
+        branch, residual = self.attn(x, residual, layout, cache, weights)
         x, residual = add_and_normalise(self.ln_2, branch, residual)
         output: tuple[Tensor | None, Tensor] = self.mlp(x, residual)
         return output
@@ -163,20 +166,15 @@ class GPT2PretrainedModel(PretrainedModel):
 
     config: GPT2Config
 
-    def init_weights(self) -> None:
-        """Draws the initial weights: normal with deviation `initializer_range`, divided by
-        sqrt(2 n_layer) where a projection adds to the residual stream, since 2 n_layer of them do.
-        Biases are 0 and layer norms 1."""
-        deviation = self.config.initializer_range
-        for name, parameter in self.named_parameters():
-            if name.endswith("c_proj.weight"):
-                nn.init.normal_(parameter, std=deviation / math.sqrt(2 * self.config.n_layer))
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif ".ln_" in f".{name}":
-                nn.init.ones_(parameter)
-            else:
-                nn.init.normal_(parameter, std=deviation)
+    def init_parameter(self, name: str, parameter: Tensor) -> None:
+        """Draws the initial values of one parameter: normal with deviation `initializer_range`,
+        divided by sqrt(2 n_layer) where a projection adds to the residual stream, since 2 n_layer of
+        them do. Biases are 0 and the weights of layer norms 1."""
+        if name.endswith("c_proj.weight"):
+            deviation = self.config.initializer_range / math.sqrt(2 * self.config.n_layer)
+            nn.init.normal_(parameter, std=deviation)
+        else:
+            super().init_parameter(name, parameter)
 
     def new_cache(self, batch: int, capacity: int = 0) -> KeyValueCache:
         """An empty cache for `batch` rows, with room for `capacity` tokens before it has to grow."""
@@ -219,6 +217,7 @@ class GPT2Model(GPT2PretrainedModel):
         past_key_values: KeyValueCache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool = False,
+        output_attentions: bool = False,
         padding_is_read: bool = True,
     ) -> BaseModelOutput:
         """The hidden states of every token.
@@ -231,6 +230,8 @@ class GPT2Model(GPT2PretrainedModel):
             use_cache: start and return a cache; None does so when one is given. With a cache
                 nothing is recorded for backward.
             output_hidden_states: return the embeddings and the output of every block too.
+            output_attentions: return the attention weights of every block too, which takes memory for
+                all of them.
             padding_is_read: False when nobody looks at the states of right padding, which is then
                 skipped.
 
@@ -252,10 +253,15 @@ class GPT2Model(GPT2PretrainedModel):
         )
         self._check_positions(layout.positions)
         with set_grad_enabled(is_grad_enabled() and cache is None):
-            return self._run(ids, layout, cache, output_hidden_states)
+            return self._run(ids, layout, cache, output_hidden_states, [] if output_attentions else None)
 
     def _run(
-        self, ids: np.ndarray, layout: SequenceLayout, cache: KeyValueCache | None, keep_states: bool
+        self,
+        ids: np.ndarray,
+        layout: SequenceLayout,
+        cache: KeyValueCache | None,
+        keep_states: bool,
+        weights: list[Tensor] | None,
     ) -> BaseModelOutput:
         device = self.wte.weight.device
         positions = tensor(layout.positions, device=device)
@@ -267,11 +273,16 @@ class GPT2Model(GPT2PretrainedModel):
         for block in self.h:
             if keep_states:
                 states.append(residual if branch is None else residual + branch)
-            branch, residual = block(branch, residual, layout, cache)
+            branch, residual = block(branch, residual, layout, cache, weights)
         last, _ = add_and_normalise(self.ln_f, branch, residual)
         if cache is not None:
             cache.advance(layout.added)
-        return BaseModelOutput(last, cache, (*states, last) if keep_states else None)
+        return BaseModelOutput(
+            last,
+            cache,
+            (*states, last) if keep_states else None,
+            None if weights is None else tuple(weights),
+        )
 
     def _check_positions(self, positions: np.ndarray) -> None:
         context = self.config.n_positions
@@ -313,6 +324,7 @@ class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
         past_key_values: KeyValueCache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool = False,
+        output_attentions: bool = False,
         logits_to_keep: int | np.ndarray = 0,
     ) -> CausalLMOutput:
         """The scores of the next token at every position, and with labels the loss.
@@ -320,15 +332,15 @@ class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
         loss = -mean over the labels after the first of log softmax(logits[t])[labels[t + 1]]
 
         Args:
-            input_ids, attention_mask, position_ids, past_key_values, use_cache,
-                output_hidden_states: as in `GPT2Model`.
+            input_ids, attention_mask, position_ids, past_key_values, use_cache, output_hidden_states,
+                output_attentions: as in `GPT2Model`.
             labels: (batch, sequence) token ids, shifted in here, and -100 where none counts; often
                 input_ids itself. Where all labels of right padding are -100, it is skipped.
             logits_to_keep: compute those of this many last positions, 0 for all; or (batch,), of
                 one position in every row, which gives logits of (batch, 1, vocab_size).
 
-        Returns: loss (with labels), logits (batch, sequence, vocab_size), past_key_values and
-        hidden_states as in `GPT2Model`.
+        Returns: loss (with labels), logits (batch, sequence, vocab_size), past_key_values,
+        hidden_states and attentions as in `GPT2Model`.
 
         Raises: ValueError or TypeError for arguments that do not fit.
         """
@@ -347,6 +359,7 @@ class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
             past_key_values,
             use_cache,
             output_hidden_states,
+            output_attentions,
             padding_is_read,
         )
         recorded = is_grad_enabled() and output.past_key_values is None
@@ -357,13 +370,14 @@ class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
                 result: Tensor = self.lm_head(_kept_states(states, logits_to_keep))
                 return result
 
+        rest = (output.past_key_values, output.hidden_states, output.attentions)
         if targets is None:
-            return CausalLMOutput(None, logits(), output.past_key_values, output.hidden_states)
+            return CausalLMOutput(None, logits(), *rest)
         with set_grad_enabled(recorded):
             loss = ops.linear_cross_entropy(
                 states, self.lm_head.weight, tensor(targets, device=states.device)
             )
-        return CausalLMOutput(loss, Deferred(logits), output.past_key_values, output.hidden_states)
+        return CausalLMOutput(loss, Deferred(logits), *rest)
 
 
 def _kept_states(states: Tensor, keep: int | np.ndarray) -> Tensor:

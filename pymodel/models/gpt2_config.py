@@ -6,23 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pymodel.errors import ConfigError
+from pymodel.models.checks import check_activation, check_divides, check_positive, check_probability
 from pymodel.models.config import PretrainedConfig
-
-# Hugging Face's names of activations; several are one function computed in different ways.
-ACTIVATIONS = {
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-}
 
 
 @dataclass(init=False)
@@ -89,25 +74,12 @@ class GPT2Config(PretrainedConfig):
     pad_token_id: int | None = None
 
     def validate(self) -> None:
-        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
-        if self.n_embd % self.n_head:
-            raise ConfigError(
-                f"n_head must divide n_embd, got n_embd {self.n_embd} and n_head {self.n_head}; "
-                f"heads of 64, as in GPT-2, are {max(1, self.n_embd // 64)}"
-            )
-        for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ConfigError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        check_positive(self, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
+        check_divides(self, "n_head", "n_embd")
+        check_probability(self, "resid_pdrop", "embd_pdrop", "attn_pdrop")
         if not self.layer_norm_epsilon > 0 or not self.initializer_range >= 0:
             raise ConfigError("layer_norm_epsilon must be above 0 and initializer_range not below it")
-        if self.activation_function not in ACTIVATIONS:
-            raise ConfigError(
-                f"activation_function {self.activation_function!r} is not built in; "
-                f"expected one of {', '.join(ACTIVATIONS)}"
-            )
+        check_activation(self, "activation_function")
         if self.add_cross_attention:
             raise ConfigError("add_cross_attention must be false: this GPT-2 is a decoder alone")
 

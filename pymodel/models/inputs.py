@@ -58,6 +58,23 @@ def padding_is_unlabelled(targets: np.ndarray, attention_mask: Any) -> bool:
     return mask is not None and mask.shape == targets.shape and bool((targets[mask == 0] == IGNORED).all())
 
 
+def checked_mask(values: Any, batch: int, sequence: int, past: int = 0) -> np.ndarray:
+    """An attention mask as a bool array, true for tokens and false for padding.
+
+    Args:
+        values: (batch, sequence) or (batch, past + sequence), of 1 and 0.
+
+    Raises: ValueError for another shape or other values.
+    """
+    mask = np.asarray(values.numpy() if isinstance(values, Tensor) else values)
+    if mask.shape not in ((batch, sequence), (batch, past + sequence)):
+        wanted = f"({batch}, {sequence})" + (f" or ({batch}, {past + sequence})" if past else "")
+        raise ValueError(f"attention_mask must have shape {wanted}, got {mask.shape}")
+    if not np.isin(mask, (0, 1)).all():
+        raise ValueError("attention_mask must hold 1 for tokens and 0 for padding, got other values")
+    return mask.astype(bool)
+
+
 @dataclasses.dataclass
 class SequenceLayout:
     """Where the tokens of one call stand and which of them see each other.
@@ -108,7 +125,7 @@ def sequence_layout(
     ragged = cache is not None and not cache.uniform
     layout = SequenceLayout(_positions(position_ids, batch, sequence, starts, ragged), sequence)
     counts = np.full(batch, sequence, dtype=np.int64)
-    mask = None if attention_mask is None else _mask(attention_mask, batch, sequence, past)
+    mask = None if attention_mask is None else checked_mask(attention_mask, batch, sequence, past)
     if mask is not None and ragged:
         mask = mask[:, -sequence:]  # a packed cache holds no padding that a mask could name
     if mask is not None and not mask.all():
@@ -140,16 +157,6 @@ def _positions(position_ids: Any, batch: int, sequence: int, starts: np.ndarray,
     if positions.shape not in ((batch, sequence), (1, sequence), (sequence,)):
         raise ValueError(f"position_ids must have shape ({batch}, {sequence}), got {positions.shape}")
     return positions[0] if positions.shape[0] == 1 and positions.ndim == 2 else positions
-
-
-def _mask(values: Any, batch: int, sequence: int, past: int) -> np.ndarray:
-    mask = np.asarray(values.numpy() if isinstance(values, Tensor) else values)
-    if mask.shape not in ((batch, sequence), (batch, past + sequence)):
-        wanted = f"({batch}, {sequence})" + (f" or ({batch}, {past + sequence})" if past else "")
-        raise ValueError(f"attention_mask must have shape {wanted}, got {mask.shape}")
-    if not np.isin(mask, (0, 1)).all():
-        raise ValueError("attention_mask must hold 1 for tokens and 0 for padding, got other values")
-    return mask.astype(bool)
 
 
 def _integers(values: Any, name: str) -> np.ndarray:

@@ -76,32 +76,145 @@ class ModelOutput:
         return len(self.keys())
 
 
+# Fields that several outputs have, in transformers' order:
+#
+# loss: scalar, when labels were given.
+# past_key_values: the cache that the next call continues from, when one is in use.
+# hidden_states: the embeddings and the output of every block, (batch, sequence, width) each, when
+#     asked for by output_hidden_states; the last of them is `last_hidden_state`.
+# attentions: the attention weights of every block, (batch, heads, sequence, keys) each, when asked for
+#     by output_attentions.
+States = tuple[Tensor, ...] | None
+
+
 @dataclasses.dataclass
 class BaseModelOutput(ModelOutput):
-    """Output of a model without a head.
-
-    last_hidden_state: (batch, sequence, n_embd).
-    past_key_values: the cache that the next call continues from, when one is in use.
-    hidden_states: the embeddings and the output of every block, when asked for; the last of them
-        is `last_hidden_state`.
-    """
+    """Output of a model without a head: last_hidden_state, (batch, sequence, width)."""
 
     last_hidden_state: Tensor
     past_key_values: KeyValueCache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+@dataclasses.dataclass
+class BaseModelOutputWithPooling(ModelOutput):
+    """Output of an encoder.
+
+    last_hidden_state: (batch, sequence, width).
+    pooler_output: (batch, width), made from the first token, of models that have a pooler.
+    """
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor | None = None
+    hidden_states: States = None
+    attentions: States = None
 
 
 @dataclasses.dataclass
 class CausalLMOutput(ModelOutput):
     """Output of a language model.
 
-    loss: scalar, the mean cross entropy of the labels in nats, when labels were given.
+    loss: the mean cross entropy of the labels in nats.
     logits: (batch, sequence, vocab_size). Beside a loss, which needs no memory for them, they are computed
         when they are first read, from the weights as they are then.
-    past_key_values, hidden_states: as in `BaseModelOutput`.
     """
 
     loss: Tensor | None = None
     logits: Any = DeferredField()  # Tensor | None
     past_key_values: KeyValueCache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+@dataclasses.dataclass
+class MaskedLMOutput(ModelOutput):
+    """Output of an encoder that predicts hidden tokens; loss and logits as in `CausalLMOutput`."""
+
+    loss: Tensor | None = None
+    logits: Any = DeferredField()  # Tensor | None
+    hidden_states: States = None
+    attentions: States = None
+
+
+@dataclasses.dataclass
+class PreTrainingOutput(ModelOutput):
+    """Output of BERT's pre-training: masked tokens and next sentence.
+
+    loss: the sum of both, when both kinds of labels were given.
+    prediction_logits: (batch, sequence, vocab_size), as in `CausalLMOutput`.
+    seq_relationship_logits: (batch, 2): the second text follows the first one, or not.
+    """
+
+    loss: Tensor | None = None
+    prediction_logits: Any = DeferredField()  # Tensor | None
+    seq_relationship_logits: Tensor | None = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+@dataclasses.dataclass
+class SequenceClassifierOutput(ModelOutput):
+    """Output of a classifier of texts: logits, (batch, num_labels)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+@dataclasses.dataclass
+class TokenClassifierOutput(ModelOutput):
+    """Output of a classifier of tokens: logits, (batch, sequence, num_labels)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+@dataclasses.dataclass
+class QuestionAnsweringOutput(ModelOutput):
+    """Output of extractive question answering: scores of every position, (batch, sequence) each, as
+    the answer's first and last token."""
+
+    loss: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+@dataclasses.dataclass
+class Seq2SeqModelOutput(ModelOutput):
+    """Output of an encoder-decoder without a head.
+
+    last_hidden_state: (batch, target sequence, width), of the decoder.
+    cross_attentions: the decoder's weights on the source, (batch, heads, target, source) per block.
+    encoder_last_hidden_state: (batch, source sequence, width).
+    """
+
+    last_hidden_state: Tensor
+    past_key_values: KeyValueCache | None = None
+    decoder_hidden_states: States = None
+    decoder_attentions: States = None
+    cross_attentions: States = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: States = None
+    encoder_attentions: States = None
+
+
+@dataclasses.dataclass
+class Seq2SeqLMOutput(ModelOutput):
+    """Output of a translation or summarisation model; loss and logits as in `CausalLMOutput`, the rest
+    as in `Seq2SeqModelOutput`."""
+
+    loss: Tensor | None = None
+    logits: Any = DeferredField()  # Tensor | None
+    past_key_values: KeyValueCache | None = None
+    decoder_hidden_states: States = None
+    decoder_attentions: States = None
+    cross_attentions: States = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: States = None
+    encoder_attentions: States = None

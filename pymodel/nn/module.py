@@ -11,6 +11,7 @@ from pymodel.device import device as Device
 from pymodel.dtypes import numpy_dtype
 from pymodel.errors import CheckpointError
 from pymodel.nn.parameter import Parameter
+from pymodel.nn.summary import summary_text
 from pymodel.tensor import Tensor, tensor
 
 Self = TypeVar("Self", bound="Module")
@@ -261,6 +262,14 @@ class Module:
         return self
 
     # -- text -----------------------------------------------------------------------------------
+
+    def summary(self, depth: int | None = None) -> None:
+        """Prints all layers with the shapes of their parameters and how many numbers they hold.
+
+        Args:
+            depth: levels of parts to show; None for all.
+        """
+        print(summary_text(self, depth))
 
     def extra_repr(self) -> str:
         """What the module's line in a printed model says in brackets."""

@@ -19,6 +19,7 @@ import pymodel as pm
 from pymodel.errors import CheckpointError, ConfigError
 from pymodel.models import GPT2Config, GPT2LMHeadModel, GPT2Model, from_pretrained
 from pymodel.models.checkpoint import WeightFiles, write_safetensors
+from pymodel.models.shards import parse_size
 
 IDS = np.arange(30).reshape(2, 15)
 
@@ -97,11 +98,43 @@ def test_from_pretrained_accepts_shards_and_prefers_nothing_stale(tmp_path: Path
         np.testing.assert_array_equal(parameter.numpy(), theirs.state_dict()[name].numpy())
     ours.save_pretrained(tmp_path)
     assert not (tmp_path / "model.safetensors.index.json").exists()
-    shard = next(iter(tmp_path.glob("model-*.safetensors")))
+    assert [path.name for path in tmp_path.glob("model*.safetensors")] == ["model.safetensors"]
     theirs.save_pretrained(tmp_path / "again", max_shard_size="10KB")
-    (tmp_path / "again" / shard.name).unlink()
+    shard = next(iter((tmp_path / "again").glob("model-*.safetensors")))
+    shard.unlink()
     with pytest.raises(CheckpointError, match=f"names {shard.name}, not in the folder"):
         GPT2LMHeadModel.from_pretrained(tmp_path / "again")
+
+
+def test_save_pretrained_writes_shards_that_transformers_reads(tmp_path: Path):
+    ours = small_model(tie_word_embeddings=False)
+    ours.save_pretrained(tmp_path)
+    ours.save_pretrained(tmp_path, max_shard_size="10KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 3
+    assert not (tmp_path / "model.safetensors").exists()  # it would be read in the place of the shards
+    largest = max(parameter.nbytes for parameter in ours.parameters())
+    assert all(path.stat().st_size < max(10_000, largest) + 3000 for path in shards)
+    for again in (
+        transformers.GPT2LMHeadModel.from_pretrained(tmp_path).state_dict(),
+        GPT2LMHeadModel.from_pretrained(tmp_path).state_dict(),
+    ):
+        for name, parameter in ours.named_parameters():
+            np.testing.assert_array_equal(parameter.numpy(), again[name].numpy())
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(7, 7), ("12", 12), ("1.5GiB", 1610612736), ("20 mb", 20_000_000)]
+)
+def test_shard_sizes_are_read(size: int | str, expected: int):
+    assert parse_size(size) == expected
+
+
+@pytest.mark.parametrize("size", ["5 parsecs", "", "-3", 0, "GB", True, "1e3"])
+def test_shard_sizes_that_make_no_sense_are_refused(tmp_path: Path, size: int | str):
+    with pytest.raises(ConfigError, match="max_shard_size must be"):
+        small_model().save_pretrained(tmp_path / "new", max_shard_size=size)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
@@ -185,8 +218,8 @@ def test_from_pretrained_of_a_folder_finds_the_family(tmp_path: Path):
     small_model().save_pretrained(tmp_path)
     assert isinstance(from_pretrained(tmp_path), GPT2LMHeadModel)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
-    with pytest.raises(ConfigError, match="model_type 'bert' is not built in; expected gpt2"):
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "elmo"}))
+    with pytest.raises(ConfigError, match="model_type 'elmo' is not built in; expected gpt2"):
         from_pretrained(tmp_path)
 
 
@@ -212,7 +245,7 @@ def test_save_pretrained_interrupted_leaves_earlier_files(tmp_path: Path, monkey
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pymodel.models.pretrained.write_safetensors", interrupted)
+    monkeypatch.setattr("pymodel.models.shards.write_safetensors", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small_model().save_pretrained(tmp_path)
     assert files_of(tmp_path) == before
