@@ -14,20 +14,12 @@ from typing import Any
 import numpy as np
 
 from pymodel import nn, ops
-from pymodel.autograd import is_grad_enabled, set_grad_enabled
 from pymodel.models.attention import attend
 from pymodel.models.cache import KeyValueCache
 from pymodel.models.checks import ACTIVATIONS
+from pymodel.models.decoder import CausalLanguageModel, DecoderModel, DecoderPretrainedModel
 from pymodel.models.gpt2_config import GPT2Config
-from pymodel.models.inputs import (
-    SequenceLayout,
-    padding_is_unlabelled,
-    sequence_layout,
-    shifted_labels,
-    token_ids,
-)
-from pymodel.models.outputs import BaseModelOutput, CausalLMOutput, Deferred
-from pymodel.models.pretrained import GenerationMixin, PretrainedModel
+from pymodel.models.inputs import SequenceLayout
 from pymodel.tensor import Tensor, tensor
 
 
@@ -156,7 +148,7 @@ def add_and_normalise(norm: nn.LayerNorm, branch: Tensor | None, residual: Tenso
     return y, total
 
 
-class GPT2PretrainedModel(PretrainedModel):
+class GPT2PretrainedModel(DecoderPretrainedModel):
     """What both models share: the configuration, the initial weights, the cache."""
 
     config_class = GPT2Config
@@ -176,21 +168,14 @@ class GPT2PretrainedModel(PretrainedModel):
         else:
             super().init_parameter(name, parameter)
 
-    def new_cache(self, batch: int, capacity: int = 0) -> KeyValueCache:
-        """An empty cache for `batch` rows, with room for `capacity` tokens before it has to grow."""
-        config, weight = self.config, next(iter(self.parameters()))
-        return KeyValueCache(
-            config.n_layer,
-            batch,
-            config.n_head,
-            config.n_embd // config.n_head,
-            capacity,
-            weight.dtype,
-            weight.device,
-        )
+    @property
+    def cache_extents(self) -> tuple[int, int, int]:
+        """Layers, heads and their width."""
+        config = self.config
+        return config.n_layer, config.n_head, config.n_embd // config.n_head
 
 
-class GPT2Model(GPT2PretrainedModel):
+class GPT2Model(GPT2PretrainedModel, DecoderModel):
     """The stack of blocks, without a head.
 
     Args:
@@ -209,80 +194,25 @@ class GPT2Model(GPT2PretrainedModel):
             self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, **where)
         self.init_weights()
 
-    def forward(
-        self,
-        input_ids: Any,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        past_key_values: KeyValueCache | None = None,
-        use_cache: bool | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        padding_is_read: bool = True,
-    ) -> BaseModelOutput:
-        """The hidden states of every token.
-
-        Args:
-            input_ids: (batch, sequence) token ids, as NumPy array, nested lists or tensor.
-            attention_mask: (batch, sequence) or (batch, past + sequence), 0 where there is padding.
-            position_ids: (batch, sequence), or None to count on from the tokens in the cache.
-            past_key_values: what an earlier call returned; its tokens come before these.
-            use_cache: start and return a cache; None does so when one is given. With a cache
-                nothing is recorded for backward.
-            output_hidden_states: return the embeddings and the output of every block too.
-            output_attentions: return the attention weights of every block too, which takes memory for
-                all of them.
-            padding_is_read: False when nobody looks at the states of right padding, which is then
-                skipped.
-
-        Raises: ValueError or TypeError for ids, masks or positions that do not fit.
-        """
-        ids = token_ids(input_ids, self.config.vocab_size)
-        batch, sequence = ids.shape
-        if past_key_values is None and use_cache:
-            past_key_values = self.new_cache(batch, sequence)
-        cache = past_key_values
-        layout = sequence_layout(
-            batch,
-            sequence,
-            attention_mask,
-            position_ids,
-            cache,
-            padding_is_read=padding_is_read,
-            device=self.wte.weight.device,
-        )
-        self._check_positions(layout.positions)
-        with set_grad_enabled(is_grad_enabled() and cache is None):
-            return self._run(ids, layout, cache, output_hidden_states, [] if output_attentions else None)
-
     def _run(
         self,
         ids: np.ndarray,
         layout: SequenceLayout,
         cache: KeyValueCache | None,
-        keep_states: bool,
+        states: list[Tensor] | None,
         weights: list[Tensor] | None,
-    ) -> BaseModelOutput:
-        device = self.wte.weight.device
-        positions = tensor(layout.positions, device=device)
-        residual = self.wte(tensor(ids, device=device)) + self.wpe(positions)
+    ) -> Tensor:
+        self._check_positions(layout.positions)
+        positions = tensor(layout.positions, device=self.device)
+        residual = self.wte(tensor(ids, device=self.device)) + self.wpe(positions)
         if self.training and self.config.embd_pdrop > 0.0:
             residual = ops.dropout(residual, self.config.embd_pdrop)
         branch: Tensor | None = None
-        states = []
         for block in self.h:
-            if keep_states:
+            if states is not None:
                 states.append(residual if branch is None else residual + branch)
             branch, residual = block(branch, residual, layout, cache, weights)
-        last, _ = add_and_normalise(self.ln_f, branch, residual)
-        if cache is not None:
-            cache.advance(layout.added)
-        return BaseModelOutput(
-            last,
-            cache,
-            (*states, last) if keep_states else None,
-            None if weights is None else tuple(weights),
-        )
+        return add_and_normalise(self.ln_f, branch, residual)[0]
 
     def _check_positions(self, positions: np.ndarray) -> None:
         context = self.config.n_positions
@@ -294,96 +224,15 @@ class GPT2Model(GPT2PretrainedModel):
             )
 
 
-class GPT2LMHeadModel(GPT2PretrainedModel, GenerationMixin):
+class GPT2LMHeadModel(GPT2PretrainedModel, CausalLanguageModel):
     """GPT-2 with its language-modelling head, which is the token embedding when tied.
 
     Args: as `GPT2Model`.
     """
 
+    embedding_name = "wte.weight"
+
     def __init__(self, config: GPT2Config, dtype: str = "float32", device: str | None = None) -> None:
         super().__init__(config)
         self.transformer = GPT2Model(config, dtype, device)
-        with nn.init.no_init():
-            self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False, dtype=dtype, device=device)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.transformer.wte.weight
-        else:
-            nn.init.normal_(self.lm_head.weight, std=config.initializer_range)
-
-    @property
-    def tied_weights(self) -> dict[str, str]:
-        """Names that checkpoints leave out, and the parameters they share."""
-        return {"lm_head.weight": "transformer.wte.weight"} if self.config.tie_word_embeddings else {}
-
-    def forward(
-        self,
-        input_ids: Any,
-        attention_mask: Any = None,
-        labels: Any = None,
-        position_ids: Any = None,
-        past_key_values: KeyValueCache | None = None,
-        use_cache: bool | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        logits_to_keep: int | np.ndarray = 0,
-    ) -> CausalLMOutput:
-        """The scores of the next token at every position, and with labels the loss.
-
-        loss = -mean over the labels after the first of log softmax(logits[t])[labels[t + 1]]
-
-        Args:
-            input_ids, attention_mask, position_ids, past_key_values, use_cache, output_hidden_states,
-                output_attentions: as in `GPT2Model`.
-            labels: (batch, sequence) token ids, shifted in here, and -100 where none counts; often
-                input_ids itself. Where all labels of right padding are -100, it is skipped.
-            logits_to_keep: compute those of this many last positions, 0 for all; or (batch,), of
-                one position in every row, which gives logits of (batch, 1, vocab_size).
-
-        Returns: loss (with labels), logits (batch, sequence, vocab_size), past_key_values,
-        hidden_states and attentions as in `GPT2Model`.
-
-        Raises: ValueError or TypeError for arguments that do not fit.
-        """
-        targets = None
-        padding_is_read = True
-        if labels is not None:
-            if not np.isscalar(logits_to_keep) or logits_to_keep:
-                raise ValueError("labels need the logits of every position: leave logits_to_keep at 0")
-            input_ids = token_ids(input_ids, self.config.vocab_size)
-            targets = shifted_labels(labels, input_ids.shape, self.config.vocab_size)
-            padding_is_read = not padding_is_unlabelled(targets, attention_mask)
-        output = self.transformer(
-            input_ids,
-            attention_mask,
-            position_ids,
-            past_key_values,
-            use_cache,
-            output_hidden_states,
-            output_attentions,
-            padding_is_read,
-        )
-        recorded = is_grad_enabled() and output.past_key_values is None
-        states = output.last_hidden_state
-
-        def logits() -> Tensor:
-            with set_grad_enabled(recorded):
-                result: Tensor = self.lm_head(_kept_states(states, logits_to_keep))
-                return result
-
-        rest = (output.past_key_values, output.hidden_states, output.attentions)
-        if targets is None:
-            return CausalLMOutput(None, logits(), *rest)
-        with set_grad_enabled(recorded):
-            loss = ops.linear_cross_entropy(
-                states, self.lm_head.weight, tensor(targets, device=states.device)
-            )
-        return CausalLMOutput(loss, Deferred(logits), *rest)
-
-
-def _kept_states(states: Tensor, keep: int | np.ndarray) -> Tensor:
-    """The hidden states whose logits are wanted, as `logits_to_keep` says."""
-    batch, sequence, width = states.shape
-    if isinstance(keep, (int, np.integer)):
-        return states[:, -int(keep) :] if 0 < keep < sequence else states
-    rows = tensor(np.arange(batch) * sequence + np.asarray(keep), device=states.device)
-    return ops.embedding(rows, states.view(batch * sequence, width)).view(batch, 1, width)
+        self.add_head(config.n_embd, self.transformer.wte.weight)
