@@ -15,6 +15,7 @@ import numpy as np
 
 import pymodel as pm
 from benchmarks.harness import Reading
+from benchmarks.models.gpt2 import GPT2_124M
 from benchmarks.settings import Settings
 from pymodel import _core
 from pymodel.models import GPT2Config, GPT2LMHeadModel
@@ -23,6 +24,10 @@ from pymodel.models import GPT2Config, GPT2LMHeadModel
 def cases(settings: Settings) -> Iterator[Reading]:
     """What a user waits for or pays for once."""
     yield Reading("import pymodel", "s", lambda: (import_seconds(3 if settings.quick else 9), 0.3))
+    if not settings.quick:
+        yield Reading(
+            "GPT-2 124M, from process start to first token", "s", lambda: (first_token_seconds(5), 1.0)
+        )
     yield Reading("compiled module, compressed as in a wheel", "MB", lambda: (module_megabytes(), 15.0))
     yield Reading("system allocations in ten warm training steps", "calls", lambda: (warm_allocations(), 0.0))
 
@@ -37,6 +42,25 @@ def import_seconds(repeats: int) -> float:
 
     empty = statistics.median(once("pass") for _ in range(repeats))
     return statistics.median(once("import pymodel") for _ in range(repeats)) - empty
+
+
+FIRST_TOKEN = """
+import sys
+from pymodel.models import AutoModelForCausalLM
+AutoModelForCausalLM.from_pretrained(sys.argv[1]).generate([[1, 2, 3]], max_new_tokens=1)
+"""
+
+
+def first_token_seconds(repeats: int) -> float:
+    """Median of so many fresh interpreters that load 500 MB of float32 weights from a warm file cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        GPT2LMHeadModel(GPT2_124M.config()).save_pretrained(folder)
+        seconds = []
+        for _ in range(1 + repeats):  # the first one warms the cache
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", FIRST_TOKEN, folder], check=True)
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
 def module_megabytes() -> float:

@@ -7,6 +7,7 @@ every tensor's dtype, shape and place, then the elements).
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import os
 import struct
@@ -37,12 +38,24 @@ _FORMAT_NAMES = {
     np.dtype(np.uint8): "U8",
     np.dtype(np.bool_): "BOOL",
 }
+_FLOATING = {kind: dtype for dtype, kind in _FORMAT_NAMES.items() if kind in ("F64", "F32", "F16", "BF16")}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """A tensor of a file: its bytes there, the format's name of its dtype, its shape."""
+
+    path: Path
+    content: np.ndarray  # (bytes,) uint8, a part of the mapped file
+    kind: str
+    shape: tuple[int, ...]
 
 
 class WeightFiles:
     """The weights of a model folder: names at once, elements when asked for.
 
-    Files are mapped into memory, so reading a model never holds more than one tensor besides it.
+    Files are mapped into memory: what is read are the pages of the file themselves, so that reading a
+    model copies each number once and holds nothing besides it.
 
     Args:
         folder: holds `model.safetensors`, or `model.safetensors.index.json` and its shards.
@@ -52,52 +65,59 @@ class WeightFiles:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self._file_of: dict[str, Path] = {}
-        self._open = {}
+        self._entries: dict[str, _Entry] = {}
         for path in _weight_files(self.folder):
-            try:
-                self._open[path] = safe_open(path, framework="numpy")
-            except (SafetensorError, OSError) as problem:
-                raise _damaged(path, problem) from None
-            self._file_of.update(dict.fromkeys(self._open[path].keys(), path))
+            self._entries.update(_mapped(path))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._file_of
+        return name in self._entries
 
     @property
     def dtype(self) -> str:
         """The dtype of most tensors, float32 for those of float64."""
-        kinds = collections.Counter(self._kind(name) for name in self)
+        kinds = collections.Counter(entry.kind for entry in self._entries.values())
         names = {"F16": "float16", "BF16": "bfloat16"}
         return names.get(kinds.most_common(1)[0][0], "float32") if kinds else "float32"
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, from the header."""
-        return tuple(self._open[self._file_of[name]].get_slice(name).get_shape())
+        return self._entries[name].shape
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor's elements.
+        """A tensor's elements, read-only, in the file's memory.
 
         Raises: CheckpointError when they are no floating-point numbers, as in quantised files.
         """
-        path = self._file_of[name]
-        kind = self._kind(name)
-        if kind not in ("F64", "F32", "F16", "BF16"):
+        entry = self._entries[name]
+        if entry.kind not in _FLOATING:
             raise CheckpointError(
-                f"{path}: {name} is {kind}; expected F32, F16, BF16 or F64, "
+                f"{entry.path}: {name} is {entry.kind}; expected {', '.join(_FLOATING)}, "
                 "use a checkpoint that is not quantised"
             )
-        try:
-            array: np.ndarray = self._open[path].get_tensor(name)
-        except (SafetensorError, OSError) as problem:
-            raise _damaged(path, problem) from None
-        return array
+        array: np.ndarray = entry.content.view(_FLOATING[entry.kind]).reshape(entry.shape)
+        # The format leaves alignment to the writer, and old ones did not care.
+        return array if array.flags.aligned else array.copy()
 
-    def _kind(self, name: str) -> str:
-        return str(self._open[self._file_of[name]].get_slice(name).get_dtype())
+
+def _mapped(path: Path) -> dict[str, _Entry]:
+    """The tensors of a safetensors file, which the library checks and NumPy maps: the library's own
+    reader hands out copies, at a third of the speed."""
+    try:
+        with safe_open(path, framework="numpy"):
+            content = np.memmap(path, dtype=np.uint8, mode="r")
+        length = struct.unpack("<Q", content[:8].tobytes())[0]
+        header = json.loads(content[8 : 8 + length].tobytes())
+    except (SafetensorError, OSError, ValueError, struct.error) as problem:
+        raise _damaged(path, problem) from None
+    header.pop("__metadata__", None)
+    data = content[8 + length :]
+    return {
+        name: _Entry(path, data[slice(*entry["data_offsets"])], entry["dtype"], tuple(entry["shape"]))
+        for name, entry in header.items()
+    }
 
 
 def write_safetensors(

@@ -186,7 +186,10 @@ def test_from_pretrained_refuses_tied_weights_that_differ_and_integers(tmp_path:
         GPT2LMHeadModel.from_pretrained(tmp_path)
     quantised = torch.zeros(24, dtype=torch.int8)
     save_file(tensors | {"transformer.ln_f.weight": quantised}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"transformer\.ln_f.weight is I8; expected F32"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"transformer\.ln_f.weight is I8; expected F64, F32, F16, BF16, use a checkpoint",
+    ):
         GPT2LMHeadModel.from_pretrained(tmp_path)
 
 
@@ -268,3 +271,20 @@ def test_write_safetensors_is_read_by_the_library(tmp_path: Path):
     files = WeightFiles(tmp_path)
     assert files.shape("b") == (3, 2)
     np.testing.assert_array_equal(files.read("a"), tensors["a"])
+
+
+def test_weights_at_odd_places_of_a_file_are_read(tmp_path: Path):
+    values = np.arange(6, dtype=np.float32)
+    header = {
+        "flag": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+        "x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [1, 25]},
+        "none": {"dtype": "BF16", "shape": [0, 3], "data_offsets": [25, 25]},
+    }
+    text = json.dumps(header).encode()
+    content = len(text).to_bytes(8, "little") + text + b"\1" + values.tobytes()
+    (tmp_path / "model.safetensors").write_bytes(content)
+    files = WeightFiles(tmp_path)
+    np.testing.assert_array_equal(files.read("x"), values.reshape(2, 3))
+    assert files.read("x").flags.aligned
+    assert files.read("none").shape == (0, 3)
+    assert files.dtype == "float32"
