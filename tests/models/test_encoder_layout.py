@@ -24,6 +24,11 @@ def projections(kv_heads: int = HEADS) -> list[pm.Tensor]:
     ]
 
 
+def gradient(x: pm.Tensor) -> np.ndarray:
+    assert x.grad is not None
+    return x.grad.numpy()
+
+
 def lengths(*values: int) -> pm.Tensor:
     return pm.tensor(np.array(values))
 
@@ -51,14 +56,13 @@ def test_attend_is_the_same_with_its_weights_shown(options: dict[str, Any], kv_h
     np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=0, atol=2e-6)
     assert weights[0].shape == (BATCH, HEADS, LENGTH, LENGTH)
     sums = weights[0].numpy().sum(-1)
-    seen = visible_keys(
-        LENGTH, LENGTH, *(options.get(n) for n in ("causal", "query_lengths", "key_lengths", "window"))
-    )
+    rules = {name: options.get(name) for name in ("query_lengths", "key_lengths", "window")}
+    seen = visible_keys(LENGTH, LENGTH, options.get("causal", False), **rules)
     np.testing.assert_allclose(sums, np.broadcast_to(seen.any(-1), sums.shape), atol=1e-6)
     for x in (expected, result):
         (x * x).sum().backward()
     for ours, theirs in zip(shown, fused, strict=True):
-        np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=0, atol=2e-5)
+        np.testing.assert_allclose(gradient(ours), gradient(theirs), rtol=0, atol=2e-5)
 
 
 def packed(x: pm.Tensor, layout: EncoderLayout) -> pm.Tensor:
@@ -82,7 +86,7 @@ def test_packed_attention_equals_padded_attention_and_so_do_gradients():
         )
         (mixed * mixed).sum().backward()
         outputs.append(mixed.numpy())
-        gradients.append([x.grad.numpy() for x in qkv])
+        gradients.append([gradient(x) for x in qkv])
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=0, atol=2e-6)
     for ours, theirs in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
