@@ -1,32 +1,49 @@
-"""Byte-level byte-pair encoding: trained here, stored in the files that Hugging Face's libraries read."""
+"""Text to token ids and back, with Hugging Face's files, names and options."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
-from pymodel.errors import CheckpointError, ConfigError, DataError
-from pymodel.files import atomic_file
+from pymodel.errors import ConfigError
+from pymodel.hub import TOKENIZER_FILES, resolve_folder
+from pymodel.text.batch_encoding import BatchEncoding
+from pymodel.text.calling import encode_call
+from pymodel.text.chat import choose_template, render_chat
+from pymodel.text.conversation import encode_chats
+from pymodel.text.families import END_OF_TEXT
+from pymodel.text.files import default_config, read_tokenizer, write_tokenizer
+from pymodel.text.options import SIDES, EncodingOptions, options_of
+from pymodel.text.padding import pad_examples
+from pymodel.text.samples import check_text
+from pymodel.text.settings import TOKEN_ROLES, Setting
+from pymodel.text.training import train_byte_level
+from pymodel.text.vocabulary import Vocabulary
 
-END_OF_TEXT = "<|endoftext|>"
-TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
+# What `from_pretrained` may be told besides the folder.
+_CHANGES = frozenset(
+    [
+        *TOKEN_ROLES,
+        *("add_bos_token", "add_eos_token", "add_prefix_space", "additional_special_tokens", "chat_template"),
+        *("clean_up_tokenization_spaces", "do_lower_case", "model_input_names", "model_max_length"),
+        *("padding_side", "strip_accents", "tokenize_chinese_chars", "truncation_side"),
+    ]
+)
+
+_CHAT_CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
 
 
-class Tokenizer:
-    """Text to token ids and back, losslessly for any UTF-8 text when trained here.
+class Tokenizer(Vocabulary):
+    """Text to token ids and back; calling it makes a model's inputs.
 
-    Text is cut into words, numbers, punctuation and white space by GPT-2's pattern, each piece is spelled in
-    bytes, and pairs of neighbouring tokens are merged in the order in which training found them.
-    Source: Sennrich et al. 2016 (arXiv:1508.07909); on bytes, Radford et al. 2019, section 2.2.
+    `train` makes one that is lossless for any UTF-8 text, `from_pretrained` reads one of any kind that
+    the `tokenizers` library knows.
 
     Args:
         backend: a tokenizer of the `tokenizers` library.
@@ -34,14 +51,21 @@ class Tokenizer:
             is to be kept when it is saved again.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any] | None = None) -> None:
+    padding_side: Setting[str] = Setting("right", SIDES)
+    truncation_side: Setting[str] = Setting("right", SIDES)
+    model_max_length: Setting[int] = Setting(10**30)
+    model_input_names: Setting[Sequence[str]] = Setting(("input_ids", "attention_mask"))
+    chat_template: Setting[str | Mapping[str, str] | None] = Setting(None)
+    pad_token_type_id = 0
+
+    def __init__(self, backend: tokenizers.Tokenizer, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__(backend, config)
         # Padding and truncation set in a foreign file would silently change what `encode` returns.
         backend.no_padding()
         backend.no_truncation()
-        self._backend = backend
-        self._config = dict(config or {})
-        # The ids may have holes: an embedding needs a row for the highest one.
-        self._size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self._lock = threading.RLock()
+        for name in ("padding_side", "truncation_side"):
+            setattr(self, name, getattr(self, name))
 
     @classmethod
     def train(
@@ -51,7 +75,7 @@ class Tokenizer:
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         show_progress: bool = False,
     ) -> Tokenizer:
-        """Learn the merges from text; the same texts always give the same tokenizer.
+        """Learn the merges of a byte-level tokenizer; the same texts always give the same one.
 
         Args:
             texts: any iterable of strings; read once, never held whole (the distinct words are).
@@ -66,262 +90,223 @@ class Tokenizer:
             ConfigError: vocab_size has no room for the bytes and the special tokens, or there is none.
             DataError: there is no text.
         """
-        smallest = 256 + len(set(special_tokens))
-        if not special_tokens or not all(special_tokens):
-            raise ConfigError(
-                f"special_tokens: expected at least one, none of them empty, got {tuple(special_tokens)!r}; "
-                f"the first one ends a text, as {END_OF_TEXT} does"
-            )
-        if vocab_size < smallest:
-            raise ConfigError(
-                f"vocab_size: expected at least {smallest} (256 bytes and {smallest - 256} special tokens), "
-                f"got {vocab_size}"
-            )
-        backend = _gpt2_pipeline(models.BPE())
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            min_frequency=2,  # a pair seen once stands for nothing but the place it was seen at
-            special_tokens=[AddedToken(token, special=True, normalized=False) for token in special_tokens],
-            # Bytes the text never shows are in the vocabulary all the same: any prompt can be encoded.
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=show_progress,
-        )
-        backend.train_from_iterator(_at_least_one(texts), trainer)
-        return cls(backend, _default_config(special_tokens[0]))
+        backend = train_byte_level(texts, vocab_size, special_tokens, show_progress)
+        return cls(backend, default_config(special_tokens[0]))
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Tokenizer:
-        """Read `tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`, from a model folder.
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> Tokenizer:
+        """Read the tokenizer of a model.
 
         Args:
-            folder: a folder written by `save`, or one of Hugging Face's.
+            name: a folder, or a repository of the hub. It holds `tokenizer.json`, or BERT's `vocab.txt`, or
+                GPT-2's and RoBERTa's `vocab.json` and `merges.txt`.
+            revision, local_files_only: which state of a repository, and whether only the cache is asked.
+            changes: what to set otherwise than the files do, such as `padding_side`, `model_max_length`,
+                `pad_token`, `add_prefix_space`, `add_eos_token`.
 
         Raises:
             CheckpointError: the folder or its files are missing, truncated or of another format.
+            ConfigError: a change that is unknown, or has a value that makes no sense.
         """
-        path = Path(folder)
-        if (path / TOKENIZER_FILE).is_file():
-            backend = _read_backend(path / TOKENIZER_FILE)
-        elif (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
-            backend = _read_gpt2_files(path)
-        else:
-            reason = f"no {TOKENIZER_FILE} in it" if path.is_dir() else "no such folder"
-            raise CheckpointError(f"{path}: {reason}; name a model folder that holds a tokenizer")
-        return cls(backend, _read_config(path, backend))
+        unknown = sorted(set(changes) - _CHANGES)
+        if unknown:
+            raise ConfigError(
+                f"from_pretrained: unknown {', '.join(unknown)}; known: {', '.join(sorted(_CHANGES))}"
+            )
+        folder = resolve_folder(
+            name, revision=revision, local_files_only=local_files_only, patterns=TOKENIZER_FILES
+        )
+        return cls(*read_tokenizer(folder, changes))
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`; transformers' AutoTokenizer reads them.
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, and chat templates into files of their own;
+        transformers' AutoTokenizer reads them.
 
         Raises:
             CheckpointError: the files cannot be written; earlier ones are then unchanged.
         """
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 10**30} | self._config
-        for name, content in (
-            (TOKENIZER_FILE, self._backend.to_str(pretty=True)),
-            (CONFIG_FILE, _json(config)),
-        ):
-            with atomic_file(Path(folder) / name, CheckpointError) as stream:
-                stream.write(content.encode())
+        with self._lock:
+            write_tokenizer(Path(folder), self._backend, self._config)
 
-    save_pretrained = save
+    save = save_pretrained
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """The token ids of one text.
+    def __call__(
+        self, text: Any, text_pair: Any = None, text_target: Any = None, **options: Any
+    ) -> BatchEncoding:
+        """The inputs of a model.
+
+        Args:
+            text: a text, or a list of them for a batch. A text is a string, or a list of words with
+                `is_split_into_words=True`.
+            text_pair: what follows each text in its row, in the same form as `text`.
+            text_target: texts whose ids become the column `labels`.
+            options: those of `EncodingOptions`: padding, truncation, max_length, return_tensors and so on.
+
+        Returns:
+            Columns such as `input_ids`: a list of rows each, one row for a single text; arrays of
+            (batch, tokens) with `return_tensors`.
+
+        Raises:
+            ConfigError: an option that does not exist, or that this tokenizer or length does not allow.
+            DataError: texts of the wrong type or form, or not in UTF-8.
+        """
+        chosen = options_of(options)
+        encoded = encode_call(self, text, text_pair, chosen)
+        if text_target is not None:
+            encoded["labels"] = encode_call(self, text_target, None, chosen)["input_ids"]
+        return encoded
+
+    def encode(
+        self, text: Any, text_pair: Any = None, add_special_tokens: bool = True, **options: Any
+    ) -> list[int]:
+        """The token ids of one text, or of a pair.
 
         Args:
             text: any text. A special token written out in it becomes that token's id.
+            text_pair: what follows it.
             add_special_tokens: let the file's template add its own (BERT's `[CLS]`); GPT-2 has none.
+            options: as of a call; with `return_tensors` the ids are an array of (1, tokens).
 
         Raises:
             DataError: the text cannot be written in UTF-8 (lone surrogates).
         """
-        return self.encode_batch([text], add_special_tokens)[0]
+        if text_pair is None and not options:
+            return self.encode_batch([text], add_special_tokens)[0]
+        ids: list[int] = self(text, text_pair, add_special_tokens=add_special_tokens, **options)["input_ids"]
+        return ids
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
-        """The token ids of several texts, on all the cores; see `encode`."""
+        """The token ids of several texts, on all the cores, and nothing else: faster than a call."""
         for number, text in enumerate(texts):
-            _check_text(text, number)
+            check_text(text, number)
         # Without character offsets, which nobody asked for, encoding is faster; tokenizers 0.19 lacks it.
         encode = getattr(self._backend, "encode_batch_fast", self._backend.encode_batch)
-        return [item.ids for item in encode(list(texts), add_special_tokens=add_special_tokens)]
+        with self._lock:
+            return [item.ids for item in encode(list(texts), add_special_tokens=add_special_tokens)]
 
-    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """The text of a sequence of ids (a list or a one-dimensional array).
+    def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
+        """The tokens of a text, as the vocabulary spells them."""
+        return encode_call(self, text, pair, EncodingOptions(add_special_tokens=add_special_tokens)).tokens()
 
-        Ids beyond the vocabulary (rows that pad a model's embedding) add nothing. Bytes that are no UTF-8,
-        such as the first half of a character, come out as U+FFFD.
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """How many tokens the template adds to a text, or to a pair."""
+        return int(self._backend.num_special_tokens_to_add(pair))
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Bring rows that are tokens already to one length.
+
+        Args:
+            encoded_inputs: columns of rows, as a call returns them, or a list of rows with their columns.
+                `input_ids`, `attention_mask`, `token_type_ids` and `special_tokens_mask` are padded, other
+                columns are passed on.
+            padding, max_length, pad_to_multiple_of, padding_side, return_attention_mask, return_tensors:
+                as of a call. Rows that are arrays come back as arrays.
 
         Raises:
-            DataError: an id is negative, as the -100 of masked labels is.
+            ConfigError: as of a call.
+            DataError: there is no column `input_ids`, or columns do not fit together.
         """
-        numbers = [int(token_id) for token_id in ids]
-        if numbers and min(numbers) < 0:
-            raise DataError(
-                f"decode: expected token ids of 0 or more, got {min(numbers)}; drop masked labels first"
+        options = EncodingOptions(
+            padding=padding,
+            truncation=False,
+            max_length=max_length,
+            pad_to_multiple_of=pad_to_multiple_of,
+            padding_side=padding_side,
+            return_attention_mask=return_attention_mask,
+            return_tensors=return_tensors,
+        )
+        return pad_examples(self, encoded_inputs, options)
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Any],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = True,
+        return_dict: bool = True,
+        return_assistant_tokens_mask: bool = False,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """A conversation as a chat model was trained to read it.
+
+        Args:
+            conversation: messages, {"role": ..., "content": ...} each, or a list of conversations.
+            tools: JSON schemas of functions that the model may call.
+            documents: {"title": ..., "text": ...} each, where the template reads them.
+            chat_template: Jinja source, or the name of one of the tokenizer's templates.
+            add_generation_prompt: end with what begins an answer of the assistant.
+            continue_final_message: end inside the last message, for the model to go on with it.
+            tokenize: give tokens; without it, text.
+            return_dict: give all columns of a call; without it, the ids alone.
+            return_assistant_tokens_mask: add the column `assistant_masks`, 1 for tokens that the template
+                writes inside {% generation %}.
+            tokenizer_kwargs: options of the call.
+            options: `padding`, `truncation`, `max_length` and `return_tensors` of the call; everything else
+                is a variable of the template.
+
+        Raises:
+            ConfigError: there is no template, it is no Jinja, or jinja2 is not installed.
+            DataError: the template refuses the messages.
+        """
+        if continue_final_message and add_generation_prompt:
+            raise ConfigError(
+                "continue_final_message goes on with the last message, add_generation_prompt begins "
+                "another one; choose one of them"
             )
-        return self._backend.decode(numbers, skip_special_tokens=skip_special_tokens)
+        template = choose_template(self.chat_template, chat_template, with_tools=tools is not None)
+        call = {name: options.pop(name) for name in _CHAT_CALL_OPTIONS if name in options}
+        variables = {
+            **self.special_tokens_map,
+            **options,
+            "tools": tools,
+            "documents": documents,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
+        chats = [
+            render_chat(template, messages, continue_final_message, **variables)
+            for messages in (conversation if batched else [conversation])
+        ]
+        if not tokenize:
+            return [chat.text for chat in chats] if batched else chats[0].text
+        # The template writes the special tokens itself.
+        chosen = options_of({"add_special_tokens": False, **call, **(tokenizer_kwargs or {})})
+        encoded = encode_chats(self, chats, batched, chosen, return_assistant_tokens_mask)
+        return encoded if return_dict else encoded["input_ids"]
 
-    def token(self, token_id: int) -> str | None:
-        """How the vocabulary spells an id, None when it has no such id."""
-        return self._backend.id_to_token(token_id)
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps other threads from tokenizing: padding and truncation are state of the backend."""
+        with self._lock:
+            yield
 
-    def token_id(self, token: str) -> int | None:
-        """The id of a token as the vocabulary spells it, None when it is not in there."""
-        return self._backend.token_to_id(token)
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows an embedding needs: the highest id plus one, special tokens included."""
-        return self._size
-
-    def __len__(self) -> int:
-        return self._size
-
-    @property
-    def eos_token(self) -> str | None:
-        """The token that ends a text."""
-        return self._config.get("eos_token")
-
-    @property
-    def bos_token(self) -> str | None:
-        """The token that begins a text; with GPT-2 the one that ended the text before."""
-        return self._config.get("bos_token")
-
-    @property
-    def pad_token(self) -> str | None:
-        """The token that fills a batch of unequal lengths."""
-        return self._config.get("pad_token")
-
-    @property
-    def eos_token_id(self) -> int | None:
-        """The id of `eos_token`."""
-        return self._id_of(self.eos_token)
-
-    @property
-    def bos_token_id(self) -> int | None:
-        """The id of `bos_token`."""
-        return self._id_of(self.bos_token)
-
-    @property
-    def pad_token_id(self) -> int | None:
-        """The id of `pad_token`."""
-        return self._id_of(self.pad_token)
-
-    def _id_of(self, token: str | None) -> int | None:
-        return None if token is None else self.token_id(token)
-
-    @cached_property
-    def special_token_ids(self) -> frozenset[int]:
-        """The ids that `skip_special_tokens` leaves out."""
-        added = self._backend.get_added_tokens_decoder()
-        return frozenset(token_id for token_id, token in added.items() if token.special)
-
-    @property
-    def is_byte_level(self) -> bool:
-        """Whether the tokens are spelled in GPT-2's byte alphabet."""
-        return isinstance(self._backend.decoder, decoders.ByteLevel)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of everything that decides the ids; token files carry it."""
-        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy and pickle: a lock is neither copied nor pickled."""
+        return type(self), (self._backend, self._config)
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, eos_token={self.eos_token!r})"
 
 
-def _gpt2_pipeline(model: models.BPE) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.ByteLevel(trim_offsets=False)
-    return backend
-
-
-def _default_config(end: str) -> dict[str, Any]:
-    return {
-        "add_prefix_space": False,
-        "bos_token": end,
-        "clean_up_tokenization_spaces": False,  # or transformers' decode would change " ," to ","
-        "eos_token": end,
-        "pad_token": end,
-    }
-
-
-def _at_least_one(texts: Iterable[str]) -> Iterator[str]:
-    """Pass texts on; a tokenizer of no text at all is a mistake that shows much later."""
-    empty = True
-    for number, text in enumerate(texts):
-        _check_text(text, number)
-        empty = empty and not text
-        yield text
-    if empty:
-        raise DataError("training a tokenizer: expected some text, got none; check the data's path")
-
-
-def _check_text(text: object, number: int) -> None:
-    if not isinstance(text, str):
-        raise DataError(
-            f"text {number}: expected a str, got {type(text).__name__}; decode bytes as UTF-8 first"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as problem:
-        raise DataError(
-            f"text {number}: expected text that UTF-8 can hold, got a lone surrogate at character "
-            f"{problem.start}; the bytes it was read from were not UTF-8"
-        ) from None
-
-
-def _read_backend(path: Path) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as problem:  # the library raises bare Exception for whatever is wrong in the file
-        raise CheckpointError(
-            f"{path}: not a whole tokenizer file ({problem}); copy it again or train the tokenizer anew"
-        ) from problem
-
-
-def _read_gpt2_files(folder: Path) -> tokenizers.Tokenizer:
-    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
-    try:
-        backend = _gpt2_pipeline(models.BPE.from_file(str(vocabulary), str(merges)))
-    except Exception as problem:  # as above
-        raise CheckpointError(
-            f"{vocabulary} and {merges.name}: not a whole vocabulary ({problem}); copy both again"
-        ) from problem
-    if backend.token_to_id(END_OF_TEXT) is not None:
-        backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-    return backend
-
-
-def _read_config(folder: Path, backend: tokenizers.Tokenizer) -> dict[str, Any]:
-    """What is known of the special tokens: of two files, or by GPT-2's name when neither is there."""
-    config: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", CONFIG_FILE):
-        config |= _read_json(folder / name)
-    for name in ("eos_token", "bos_token", "pad_token", "unk_token"):
-        # A token may be stored with its stripping rules; the backend has those already.
-        if isinstance(config.get(name), dict):
-            config[name] = config[name].get("content")
-    if config.get("eos_token") is None and backend.token_to_id(END_OF_TEXT) is not None:
-        config = _default_config(END_OF_TEXT) | {
-            key: value for key, value in config.items() if value is not None
-        }
-    return config
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as problem:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({problem}); copy it again") from problem
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}; copy it again")
-    return content
-
-
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+AutoTokenizer = Tokenizer  # the name under which transformers' users look for `from_pretrained`
