@@ -1,11 +1,12 @@
-"""Text generation: greedy and sampled, batched, streamed."""
+"""Text generation: greedy, sampled and by beams, batched, streamed."""
 
-from pymodel.generate.generate import generate
+from pymodel.generate.generate import GenerateOutput, generate
 from pymodel.generate.options import GenerationOptions
 from pymodel.generate.stop_strings import StopStrings
 from pymodel.generate.streaming import GenerationResponse, Streamer, TextStreamer, stream_generate
 
 __all__ = [
+    "GenerateOutput",
     "GenerationOptions",
     "GenerationResponse",
     "StopStrings",

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from pymodel.errors import ConfigError
-from pymodel.generate.decoding import NO_TOKEN, Decoding, prompts_of
-from pymodel.generate.streaming import Streamer, TextPieces, options_of
+from pymodel.generate.beams import BeamSearch
+from pymodel.generate.decoding import NO_TOKEN, Decoding
+from pymodel.generate.options import GenerationOptions, options_of
+from pymodel.generate.sequences import padded
+from pymodel.generate.start import Start, start
+from pymodel.generate.streaming import Streamer, TextPieces
+from pymodel.models.cache import KeyValueCache
+from pymodel.models.outputs import ModelOutput
+
+
+@dataclasses.dataclass
+class GenerateOutput(ModelOutput):
+    """What `generate` returns with return_dict_in_generate.
+
+    sequences: what it returns without.
+    sequences_scores: (rows,) float32, with beams: log probability of the new tokens over their number to
+        the power of `length_penalty`.
+    """
+
+    sequences: np.ndarray
+    sequences_scores: np.ndarray | None = None
 
 
 def generate(
@@ -22,29 +42,35 @@ def generate(
     seed: int | None = None,
     *,
     attention_mask: Any = None,
+    past_key_values: KeyValueCache | None = None,
     tokenizer: Any = None,
     streamer: Streamer | None = None,
+    return_dict_in_generate: bool = False,
     **options: Any,
-) -> np.ndarray:
-    """Continues a batch of prompts.
+) -> Any:
+    """Continues a batch of prompts, or with an encoder-decoder answers a batch of sources.
 
-    Each prompt gets the tokens it would get alone: by greedy choice the same ones, and by sampling
-    those that the seed draws for any prompt in that place.
+    Each prompt gets the tokens it would get alone: by greedy choice and beam search the same ones, and by
+    sampling those that the seed draws for any prompt in that place.
 
     Args:
         model: a language model such as `GPT2LMHeadModel`.
         input_ids: (batch, sequence) integers, or a list of lists of unequal length.
-        max_new_tokens, do_sample, temperature, top_k, top_p, seed, and in `options` min_p,
-            repetition_penalty, stop_strings, eos_token_id, min_new_tokens, use_cache and
-            num_return_sequences: see `GenerationOptions`. Without sampling, temperature, top_k,
-            top_p, min_p and seed have no effect.
+        max_new_tokens, do_sample, temperature, top_k, top_p, seed, and in `options` everything else that
+            `GenerationOptions` has, such as num_beams, repetition_penalty or stop_strings. Without sampling,
+            temperature, top_k, top_p, min_p and seed have no effect.
         attention_mask: (batch, sequence), 0 where a prompt is padded, on either side.
+        past_key_values: a cache of `model.new_cache(batch)`, in which everything but the last token stays: a
+            later call, whose input_ids go on from this one's, then reads only what is new. What it holds
+            of another text is dropped.
         tokenizer: needed to find stop_strings.
         streamer: takes the tokens of a single prompt as they come, such as `TextStreamer`.
+        return_dict_in_generate: return a `GenerateOutput`, which has the scores of beams too.
 
     Returns: (batch * num_return_sequences, sequence + new) int64: the prompts as they were given
     (lists of unequal length padded on the left), then the new tokens up to and including an end
-    token or the one that completes a stop string, then padding.
+    token or the one that completes a stop string, then padding. Of an encoder-decoder, (rows, 1 + new): its
+    start token and the new tokens.
 
     Raises: ConfigError for an option; PymodelError for a prompt that is empty or fills the model's
     context; ValueError or TypeError for ids that are no token ids of the model.
@@ -62,21 +88,40 @@ def generate(
     )
     if chosen.stops and tokenizer is None:
         raise ConfigError("stop_strings are found in text: pass the model's tokenizer too, tokenizer=...")
-    prompts = prompts_of(input_ids, attention_mask, model.config.vocab_size)
-    decoding = Decoding(model, prompts, chosen)
-    rows = len(prompts) * chosen.num_return_sequences
-    if streamer is not None and rows != 1:
-        raise ConfigError(f"streamer: expected one sequence to follow, got {rows}; pass one prompt")
-    _run(decoding, [TextPieces(tokenizer, chosen.stops) for _ in range(rows) if chosen.stops], streamer)
-    padding = _padding(model.config, decoding.options.end_ids)
-    given = np.repeat(_as_given(input_ids, prompts, padding), chosen.num_return_sequences, axis=0)
-    return np.concatenate([given, _padded(decoding.new_tokens, padding)], axis=1)
+    began = start(model, input_ids, attention_mask, chosen, past_key_values)
+    scores = None
+    if chosen.num_beams > 1:
+        if streamer is not None:
+            raise ConfigError("streamer cannot be used with num_beams above 1: a beam may still change")
+        new_tokens, scores = _from_beams(began)
+    else:
+        new_tokens = _token_by_token(began, tokenizer, streamer)
+    padding = _padding(model.config, began.options)
+    given = _as_given(model, input_ids, began, padding)
+    given = np.repeat(given, chosen.num_return_sequences, axis=0)
+    sequences = np.concatenate([given, padded(new_tokens, padding)], axis=1)
+    return GenerateOutput(sequences, scores) if return_dict_in_generate else sequences
 
 
-def _run(decoding: Decoding, texts: list[TextPieces], streamer: Streamer | None) -> None:
-    """Decodes to the end, ends rows whose text reaches a stop string, and feeds the streamer."""
+def _from_beams(began: Start) -> tuple[list[np.ndarray], np.ndarray]:
+    """The new tokens of every row, and the rows' scores."""
+    found = BeamSearch(began.predictor, began.prompts, began.options).run()
+    lengths = began.prompts.prompt_lengths
+    tokens = [best.tokens[length:] for ended, length in zip(found, lengths, strict=True) for best in ended]
+    return tokens, np.array([best.score for ended in found for best in ended], dtype=np.float32)
+
+
+def _token_by_token(began: Start, tokenizer: Any, streamer: Streamer | None) -> list[np.ndarray]:
+    """Decodes to the end, ends rows whose text reaches a stop string, and feeds the streamer; returns the
+    new tokens of every row."""
+    decoding = Decoding(began.predictor, began.prompts, began.options)
+    rows = len(decoding.sequences)
+    stops = began.options.stops
+    texts = [TextPieces(tokenizer, stops) for _ in range(rows) if stops]
     if streamer is not None:
-        streamer.start(decoding.tokens[0], decoding.options.stops)
+        if rows != 1:
+            raise ConfigError(f"streamer: expected one sequence to follow, got {rows}; pass one prompt")
+        streamer.start(began.prompts.tokens[0], stops)
     for tokens in decoding:
         for row in np.flatnonzero(tokens != NO_TOKEN).tolist():
             token = int(tokens[row])
@@ -88,24 +133,20 @@ def _run(decoding: Decoding, texts: list[TextPieces], streamer: Streamer | None)
                 streamer.put(token)
     if streamer is not None:
         streamer.end()
+    return decoding.new_tokens
 
 
-def _padding(config: Any, end_ids: tuple[int, ...]) -> int:
-    if config.pad_token_id is not None:
-        return int(config.pad_token_id)
-    return end_ids[0] if end_ids else 0
+def _padding(config: Any, options: GenerationOptions) -> int:
+    end = options.end_ids[0] if options.end_ids else 0
+    if config.pad_token_id is None:
+        return end
+    # As in transformers, behind the end of a beam a padding id of 0 gives way to the end token.
+    return int(config.pad_token_id) or (end if options.num_beams > 1 else 0)
 
 
-def _as_given(input_ids: Any, prompts: list[np.ndarray], padding: int) -> np.ndarray:
+def _as_given(model: Any, input_ids: Any, began: Start, padding: int) -> np.ndarray:
     """The prompts as one array: as they came, or padded on the left."""
     ragged = isinstance(input_ids, (list, tuple)) and len({len(row) for row in input_ids}) > 1
-    return _padded(prompts, padding, on_left=True) if ragged else np.asarray(input_ids).astype(np.int64)
-
-
-def _padded(rows: list[np.ndarray], padding: int, on_left: bool = False) -> np.ndarray:
-    width = max((len(row) for row in rows), default=0)
-    array = np.full((len(rows), width), padding, dtype=np.int64)
-    for target, row in zip(array, rows, strict=True):
-        start = width - len(row) if on_left else 0
-        target[start : start + len(row)] = row
-    return array
+    if ragged or getattr(model.config, "is_encoder_decoder", False):
+        return padded(began.prompts.tokens, padding, on_left=True)
+    return np.asarray(input_ids).astype(np.int64)

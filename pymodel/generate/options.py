@@ -5,10 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from pymodel.errors import ConfigError
+
+# The options that are counts, and their least value.
+_LOWEST = {
+    "max_new_tokens": 0,
+    "min_new_tokens": 0,
+    "top_k": 0,
+    "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,11 +35,21 @@ class GenerationOptions:
         top_p: draw from the most likely tokens that together have this probability.
         min_p: draw from tokens at least this many times as likely as the most likely one.
         repetition_penalty: above 1 makes tokens that are already there less likely.
+        no_repeat_ngram_size: no run of this many tokens comes twice; 0 for no such rule.
+        bad_words_ids: runs of tokens that may not come; an end token alone is none of them.
+        forced_bos_token_id: the token that follows a sequence of one token.
+        forced_eos_token_id: the token, or several to choose from, at the last place.
+        renormalize_logits: make what the other rules left a distribution again; matters to scores of beams.
+        num_beams: continuations that are followed at once; 1 for no beam search.
+        length_penalty: a beam's score is its log probability divided by its new tokens to this power: above
+            0 favours long ones, below 0 short ones.
+        early_stopping: when beams stop: True as soon as `num_beams` have ended; False when no open one is
+            better than those at its present length; "never" when none could get better at any length.
         stop_strings: text at which to stop.
         eos_token_id: the token, or several, at which to stop; None for the model's own.
         seed: of the draws; None takes the next of pymodel's generator (`pymodel.manual_seed`).
         use_cache: keep keys and values of past tokens instead of computing them again.
-        num_return_sequences: continuations of each prompt.
+        num_return_sequences: continuations of each prompt; of beams, the best ones.
 
     Raises: ConfigError for a value that makes no sense, naming it and what is expected.
     """
@@ -41,6 +62,14 @@ class GenerationOptions:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: Sequence[Sequence[int]] | None = None
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | Sequence[int] | None = None
+    renormalize_logits: bool = False
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
     stop_strings: str | Sequence[str] | None = None
     eos_token_id: int | Sequence[int] | None = None
     seed: int | None = None
@@ -48,34 +77,54 @@ class GenerationOptions:
     num_return_sequences: int = 1
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("max_new_tokens", 0),
-            ("min_new_tokens", 0),
-            ("top_k", 0),
-            ("num_return_sequences", 1),
-        ):
+        for name, lowest in _LOWEST.items():
             value = getattr(self, name)
             if not _is_integer(value, lowest):
                 raise ConfigError(f"{name} must be an integer of at least {lowest}, got {value!r}")
         self._check_number("repetition_penalty", 0.0 < self.repetition_penalty < math.inf, "above 0")
         self._check_number("top_p", 0.0 < self.top_p <= 1.0, "above 0 and at most 1")
         self._check_number("min_p", 0.0 <= self.min_p <= 1.0, "between 0 and 1")
+        self._check_number("length_penalty", math.isfinite(self.length_penalty), "a finite number")
         if self.do_sample and not 0.0 < self.temperature < math.inf:
             raise ConfigError(
                 f"temperature must be above 0, got {self.temperature!r}; "
                 "for the most likely token every time pass do_sample=False"
             )
-        if self.num_return_sequences > 1 and not self.do_sample:
-            raise ConfigError(
-                f"num_return_sequences must be 1 without sampling, got {self.num_return_sequences}: "
-                "all would be the same; pass do_sample=True"
-            )
         if self.seed is not None and not _is_integer(self.seed, 0):
             raise ConfigError(f"seed must be an integer of at least 0 or None, got {self.seed!r}")
+        self._check_beams()
+        self._check_tokens()
+
+    def _check_beams(self) -> None:
+        if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
+            raise ConfigError(
+                f"num_return_sequences must be at most num_beams, got {self.num_return_sequences} "
+                f"of {self.num_beams} beams"
+            )
+        if self.num_return_sequences > 1 and self.num_beams == 1 and not self.do_sample:
+            raise ConfigError(
+                f"num_return_sequences must be 1 without sampling or beams, got {self.num_return_sequences}: "
+                "all would be the same; pass do_sample=True or num_beams"
+            )
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
+            raise ConfigError(f"early_stopping must be True, False or 'never', got {self.early_stopping!r}")
+        if self.num_beams > 1 and self.stops:
+            raise ConfigError(
+                "stop_strings cannot be used with num_beams above 1: a beam's text may still change; "
+                "pass num_beams=1, or cut the text afterwards"
+            )
+
+    def _check_tokens(self) -> None:
         if "" in self.stops or set(map(type, self.stops)) - {str}:
             raise ConfigError(f"stop_strings must be strings that are not empty, got {self.stop_strings!r}")
-        if not all(_is_integer(token, 0) for token in self.end_ids):
-            raise ConfigError(f"eos_token_id must be token ids of at least 0, got {self.eos_token_id!r}")
+        for name in ("eos_token_id", "forced_eos_token_id", "forced_bos_token_id"):
+            if not all(_is_integer(token, 0) for token in _as_tuple(getattr(self, name))):
+                raise ConfigError(f"{name} must be token ids of at least 0, got {getattr(self, name)!r}")
+        for word in self.bad_words_ids or ():
+            if isinstance(word, (int, np.integer)) or not word or not all(_is_integer(t, 0) for t in word):
+                raise ConfigError(
+                    f"bad_words_ids must be lists of token ids, none of them empty, got {word!r} among them"
+                )
 
     def _check_number(self, name: str, fits: bool, wanted: str) -> None:
         if not fits:  # NaN fits nowhere
@@ -90,8 +139,31 @@ class GenerationOptions:
     @property
     def end_ids(self) -> tuple[int, ...]:
         """The end tokens as a tuple."""
-        given = self.eos_token_id
-        return (int(given),) if isinstance(given, (int, np.integer)) else tuple(given or ())
+        return _as_tuple(self.eos_token_id)
+
+    @property
+    def forced_end_ids(self) -> tuple[int, ...]:
+        """The tokens of the last place as a tuple."""
+        return _as_tuple(self.forced_eos_token_id)
+
+    @property
+    def bad_words(self) -> tuple[tuple[int, ...], ...]:
+        """The forbidden runs of tokens; end tokens alone are left out, since without them nothing ends."""
+        words = (tuple(int(token) for token in word) for word in self.bad_words_ids or ())
+        return tuple(word for word in words if len(word) > 1 or word[0] not in self.end_ids)
+
+
+def options_of(values: dict[str, Any]) -> GenerationOptions:
+    """Options from keyword arguments; ConfigError for one that does not exist."""
+    known = [field.name for field in dataclasses.fields(GenerationOptions)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"generate has no option {name!r}; it has {', '.join(known)}")
+    return GenerationOptions(**values)
+
+
+def _as_tuple(given: int | Sequence[int] | None) -> tuple[int, ...]:
+    return (int(given),) if isinstance(given, (int, np.integer)) else tuple(given or ())
 
 
 def _is_integer(value: object, lowest: int) -> bool:

@@ -11,9 +11,11 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 
 from pymodel.errors import ConfigError
-from pymodel.generate.decoding import Decoding, prompts_of
-from pymodel.generate.options import GenerationOptions
+from pymodel.generate.decoding import Decoding
+from pymodel.generate.options import options_of
+from pymodel.generate.start import start
 from pymodel.generate.stop_strings import StopStrings
+from pymodel.models.cache import KeyValueCache
 from pymodel.text import StreamDecoder
 
 _UNFINISHED = "\ufffd"  # what decoders show for the first half of a character
@@ -136,7 +138,12 @@ class GenerationResponse:
 
 
 def stream_generate(
-    model: Any, tokenizer: Any, prompt: str | Sequence[int] | np.ndarray, **options: Any
+    model: Any,
+    tokenizer: Any,
+    prompt: str | Sequence[int] | np.ndarray,
+    *,
+    past_key_values: KeyValueCache | None = None,
+    **options: Any,
 ) -> Iterator[GenerationResponse]:
     """Yields a response for every token that the model adds to a prompt.
 
@@ -145,21 +152,23 @@ def stream_generate(
     Args:
         model: a language model such as `GPT2LMHeadModel`.
         tokenizer: its `pymodel.text.Tokenizer`.
-        prompt: text, or token ids.
+        prompt: text, or token ids; an encoder-decoder's source.
+        past_key_values: as for `generate`; with it a conversation goes on without reading it again.
         options: those of `GenerationOptions`.
 
     Raises: ConfigError for an option; PymodelError for a prompt that is empty or too long.
     """
     chosen = options_of(options)
-    if chosen.num_return_sequences != 1:
-        raise ConfigError("num_return_sequences must be 1 to stream, got " + str(chosen.num_return_sequences))
+    for name in ("num_return_sequences", "num_beams"):
+        if getattr(chosen, name) != 1:
+            raise ConfigError(f"{name} must be 1 to stream, got {getattr(chosen, name)}")
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-    decoding = Decoding(model, prompts_of([ids], None, model.config.vocab_size), chosen)
-    return _responses(decoding, TextPieces(tokenizer, chosen.stops))
+    began = start(model, [ids], None, chosen, past_key_values)
+    decoding = Decoding(began.predictor, began.prompts, began.options)
+    return _responses(decoding, TextPieces(tokenizer, chosen.stops), len(ids))
 
 
-def _responses(decoding: Decoding, pieces: TextPieces) -> Iterator[GenerationResponse]:
-    prompt_tokens = len(decoding.tokens[0])
+def _responses(decoding: Decoding, pieces: TextPieces, prompt_tokens: int) -> Iterator[GenerationResponse]:
     started = time.perf_counter()
     prompt_seconds = 0.0
     for count, (token,) in enumerate(decoding, start=1):
@@ -180,12 +189,3 @@ def _responses(decoding: Decoding, pieces: TextPieces) -> Iterator[GenerationRes
             generation_tps=(count - 1) / max(now - started, 1e-9) if count > 1 else 0.0,
             finish_reason=reason,
         )
-
-
-def options_of(values: dict[str, Any]) -> GenerationOptions:
-    """Options from keyword arguments; ConfigError for one that does not exist."""
-    known = [field.name for field in dataclasses.fields(GenerationOptions)]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"generate has no option {name!r}; it has {', '.join(known)}")
-    return GenerationOptions(**values)

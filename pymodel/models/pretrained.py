@@ -8,8 +8,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
 from pymodel import nn
 from pymodel.hub import resolve_folder
 from pymodel.models.checkpoint import WeightFiles
@@ -159,7 +157,7 @@ class GenerationMixin:
         top_p: float = 1.0,
         seed: int | None = None,
         **options: Any,
-    ) -> np.ndarray:
+    ) -> Any:
         """Continues a batch of prompts; see `pymodel.generate.generate`."""
         from pymodel.generate import generate
 

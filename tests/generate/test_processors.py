@@ -12,6 +12,7 @@ from pymodel.generate.processors import process_logits, softmax
 from pymodel.generate.sampling import Sampler, choose_greedy
 
 BATCH, VOCABULARY, PROMPT = 5, 211, 12
+LAST = 17  # the last token of the first rows, so that words begun there are found
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def logits() -> np.ndarray:
 
 @pytest.fixture
 def seen() -> np.ndarray:
-    return np.random.default_rng(1).integers(0, VOCABULARY, size=(BATCH, PROMPT + 3))
+    tokens = np.random.default_rng(1).integers(0, VOCABULARY, size=(BATCH, PROMPT + 3))
+    tokens[:3, -1] = tokens[:3, 4] = LAST
+    return tokens
 
 
 def transformers_processors(options: GenerationOptions) -> reference.LogitsProcessorList:
@@ -29,17 +32,24 @@ def transformers_processors(options: GenerationOptions) -> reference.LogitsProce
     found = reference.LogitsProcessorList()
     if options.repetition_penalty != 1.0:
         found.append(reference.RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    if options.no_repeat_ngram_size:
+        found.append(reference.NoRepeatNGramLogitsProcessor(options.no_repeat_ngram_size))
+    if options.bad_words:
+        found.append(reference.NoBadWordsLogitsProcessor([list(word) for word in options.bad_words]))
     if options.min_new_tokens:
         ends = [token for token in options.end_ids if token < VOCABULARY]
         found.append(reference.MinNewTokensLengthLogitsProcessor(PROMPT, options.min_new_tokens, ends))
     if options.do_sample:
+        least = len(options.end_ids) + 1 if options.num_beams > 1 else 1
         found.append(reference.TemperatureLogitsWarper(options.temperature))
         if options.top_k:
-            found.append(reference.TopKLogitsWarper(options.top_k))
+            found.append(reference.TopKLogitsWarper(options.top_k, min_tokens_to_keep=least))
         if options.top_p < 1.0:
-            found.append(reference.TopPLogitsWarper(options.top_p))
+            found.append(reference.TopPLogitsWarper(options.top_p, min_tokens_to_keep=least))
         if options.min_p:
-            found.append(reference.MinPLogitsWarper(options.min_p))
+            found.append(reference.MinPLogitsWarper(options.min_p, min_tokens_to_keep=least))
+    if options.renormalize_logits:
+        found.append(reference.LogitNormalization())
     return found
 
 
@@ -57,6 +67,14 @@ def transformers_processors(options: GenerationOptions) -> reference.LogitsProce
         {"do_sample": True, "top_k": 0, "top_p": 0.01},
         {"do_sample": True, "top_k": 0, "min_p": 0.05},
         {"do_sample": True, "top_k": 0, "min_p": 1.0},
+        {"do_sample": True, "top_k": 1, "num_beams": 2, "eos_token_id": [3, 5]},
+        {"do_sample": True, "top_k": 0, "top_p": 0.01, "num_beams": 2, "eos_token_id": [3, 5]},
+        {"do_sample": True, "top_k": 0, "min_p": 1.0, "num_beams": 2, "eos_token_id": [3, 5]},
+        {"no_repeat_ngram_size": 1},
+        {"no_repeat_ngram_size": 2},
+        {"no_repeat_ngram_size": 16},
+        {"bad_words_ids": [[7], [8, 9], [LAST, 10], [LAST, 11]]},
+        {"repetition_penalty": 1.2, "renormalize_logits": True},
         {
             "do_sample": True,
             "repetition_penalty": 1.2,
@@ -87,26 +105,26 @@ def test_processors_keep_equal_tokens_of_top_k():
 
 def test_sampling_follows_the_probabilities_and_the_seed():
     logits = np.array([[np.log(0.5), -np.inf, np.log(0.3), np.log(0.2)]], dtype=np.float32)
-    sampler = Sampler(7, np.arange(1))
-    drawn = np.array([sampler.choose(logits)[0] for _ in range(4000)])
+    sampler = Sampler(7)
+    drawn = np.array([sampler.choose(logits, np.arange(1))[0] for _ in range(4000)])
     shares = np.bincount(drawn, minlength=4) / len(drawn)
     np.testing.assert_allclose(shares, softmax(logits)[0], atol=0.03)
     assert shares[1] == 0.0
-    again = Sampler(7, np.arange(1))
-    np.testing.assert_array_equal([again.choose(logits)[0] for _ in range(50)], drawn[:50])
+    again = Sampler(7)
+    np.testing.assert_array_equal([again.choose(logits, np.arange(1))[0] for _ in range(50)], drawn[:50])
 
 
 def test_sampling_numbers_depend_on_sample_and_not_on_the_row():
     logits = np.zeros((4, 1000), dtype=np.float32)
-    rows = Sampler(1, np.array([0, 1, 0, 2])).choose(logits)
+    rows = Sampler(1).choose(logits, np.array([0, 1, 0, 2]))
     assert rows[0] == rows[2]
     assert len(set(rows.tolist())) == 3
-    assert Sampler(1, np.array([2])).choose(logits[:1])[0] == rows[3]
+    assert Sampler(1).choose(logits[:1], np.array([2]))[0] == rows[3]
 
 
 def test_sampling_of_one_possible_token_and_of_no_rows():
     logits = np.full((1, 6), -np.inf, dtype=np.float32)
     logits[0, 4] = -80.0
-    assert Sampler(0, np.arange(1)).choose(logits).tolist() == [4]
+    assert Sampler(0).choose(logits, np.arange(1)).tolist() == [4]
     assert choose_greedy(logits).tolist() == [4]
-    assert Sampler(0, np.arange(0)).choose(np.zeros((0, 6), np.float32)).shape == (0,)
+    assert Sampler(0).choose(np.zeros((0, 6), np.float32), np.arange(0)).shape == (0,)

@@ -1,0 +1,140 @@
+"""Where generation starts: prompts checked, and the predictor that reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pymodel.errors import ConfigError, PymodelError
+from pymodel.generate.options import GenerationOptions
+from pymodel.generate.predictors import DecoderPredictor, EncoderDecoderPredictor, Predictor
+from pymodel.generate.sequences import Sequences, prompts_of
+from pymodel.models.cache import KeyValueCache
+
+_NO_LIMIT = sys.maxsize // 2  # of models with relative positions
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """predictor: its rows are the prompts; prompts: where the rows start; options: with the model's own end
+    tokens filled in."""
+
+    predictor: Predictor
+    prompts: Sequences
+    options: GenerationOptions
+
+
+def start(
+    model: Any,
+    input_ids: Any,
+    attention_mask: Any,
+    options: GenerationOptions,
+    cache: KeyValueCache | None = None,
+) -> Start:
+    """Checks what a model is to continue and sets up its predictor.
+
+    Args: as `generate`; `cache` is its past_key_values.
+
+    Raises: PymodelError for an empty prompt and for one that fills the model's context; ConfigError for
+    options that do not fit the model; ValueError or TypeError for ids that are no token ids of it.
+    """
+    config = model.config
+    if options.eos_token_id is None:
+        options = dataclasses.replace(options, eos_token_id=config.eos_token_id)
+    _check_forced(options, config.vocab_size)
+    given = prompts_of(input_ids, attention_mask, config.vocab_size)
+    context = int(getattr(config, "max_position_embeddings", None) or _NO_LIMIT)
+    if getattr(config, "is_encoder_decoder", False):
+        return _start_of_encoder_decoder(model, given, options, context, cache)
+    for number, prompt in enumerate(given):
+        _check_prompt(prompt, number, len(given), context)
+    prompts = Sequences(given, _limits(given, options, context))
+    if cache is not None:
+        _check_cache(cache, given, options)
+        return Start(DecoderPredictor(model, cache, lent=True), prompts, options)
+    own = model.new_cache(len(given), prompts.capacity) if options.use_cache else None
+    return Start(DecoderPredictor(model, own), prompts, options)
+
+
+def _start_of_encoder_decoder(
+    model: Any,
+    sources: Sequence[np.ndarray],
+    options: GenerationOptions,
+    context: int,
+    cache: KeyValueCache | None,
+) -> Start:
+    if cache is not None:
+        raise ConfigError(
+            "past_key_values cannot be used with an encoder-decoder, whose cache belongs to one source"
+        )
+    for number, source in enumerate(sources):
+        _check_prompt(source, number, len(sources), _NO_LIMIT)
+    config = model.config
+    token = getattr(config, "decoder_start_token_id", None)
+    token = getattr(config, "bos_token_id", None) if token is None else token
+    if token is None:
+        raise ConfigError("decoder_start_token_id: the model's configuration names no token to start with")
+    starts = [np.array([token], dtype=np.int64) for _ in sources]
+    prompts = Sequences(starts, _limits(starts, options, context))
+    own = model.new_cache(len(sources), prompts.capacity) if options.use_cache else None
+    return Start(EncoderDecoderPredictor(model, sources, own), prompts, options)
+
+
+def _limits(prompts: Sequence[np.ndarray], options: GenerationOptions, context: int) -> np.ndarray:
+    lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+    return np.minimum(lengths + options.max_new_tokens, context)
+
+
+def _check_prompt(prompt: np.ndarray, number: int, count: int, context: int) -> None:
+    which = "the prompt" if count == 1 else f"prompt {number}"
+    if len(prompt) == 0:
+        raise PymodelError(
+            f"generate: {which} is empty; start with at least one token, such as the model's bos token"
+        )
+    if len(prompt) >= context:
+        raise PymodelError(
+            f"generate: {which} has {len(prompt)} tokens and the model's context holds {context}, "
+            f"one at least for what is to come; pass its last {context - 1} tokens or fewer"
+        )
+
+
+def _check_forced(options: GenerationOptions, vocab_size: int) -> None:
+    for name in ("forced_bos_token_id", "forced_eos_token_id"):
+        given = getattr(options, name)
+        if given is not None and int(np.max(given)) >= vocab_size:
+            raise ConfigError(f"{name} must be below the model's vocab_size {vocab_size}, got {given}")
+
+
+def _check_cache(cache: KeyValueCache, prompts: Sequence[np.ndarray], options: GenerationOptions) -> None:
+    """Whether a cache holds the beginning of each prompt, and leaves one token at least to read; what it
+    holds beyond their common beginning is dropped."""
+    if options.num_beams > 1:
+        raise ConfigError("past_key_values cannot be used with num_beams above 1; pass num_beams=1")
+    if not options.use_cache:
+        raise ConfigError("past_key_values needs use_cache=True, got False")
+    if cache.batch != len(prompts):
+        raise ConfigError(
+            f"past_key_values holds {cache.batch} rows and input_ids {len(prompts)}; start with "
+            f"model.new_cache({len(prompts)})"
+        )
+    lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+    if cache.tokens is not None:
+        same = [_common(held, prompt) for held, prompt in zip(cache.tokens, prompts, strict=True)]
+        cache.crop(np.array(same, dtype=np.int64))
+    elif (cache.lengths >= lengths).any():
+        row = int((cache.lengths >= lengths).argmax())
+        raise ConfigError(
+            f"past_key_values holds {cache.lengths[row]} tokens of row {row} and input_ids {lengths[row]}; "
+            "input_ids must be the whole text, that in the cache and at least one token more"
+        )
+
+
+def _common(first: np.ndarray, second: np.ndarray) -> int:
+    """How many tokens two sequences have in common at their beginning."""
+    length = min(len(first), len(second))
+    differing = np.flatnonzero(first[:length] != second[:length])
+    return int(differing[0]) if differing.size else length
