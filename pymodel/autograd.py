@@ -134,19 +134,18 @@ class PartialGradient:
         self.shape, self.dtype, self.device, self.add_to = shape, dtype, device, add_to
 
 
-class _Gradient:
-    """A gradient being summed over the uses of a tensor."""
-
-    __slots__ = ("array", "owned")
-
-    def __init__(self, array: _core.Array, owned: bool) -> None:
-        self.array = array
-        self.owned = owned  # whether nothing else looks at this memory, so that it can be added to
+# A gradient being summed over the uses of a tensor, and whether nothing else looks at its memory, so
+# that it can be added to.
+_Gradient = tuple[_core.Array, bool]
 
 
 def wants_grad(*tensors: Tensor | None) -> bool:
     """Whether an operation on these tensors has to be recorded."""
-    return _mode.enabled and any(t is not None and t.requires_grad for t in tensors)
+    if _mode.enabled:
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
 def record(
@@ -236,8 +235,10 @@ def _reachable(root: Tensor) -> tuple[list[Node], dict[int, int]]:
     pending = [start]
     while pending:
         source = pending.pop()
+        if source is None:
+            continue
         if not isinstance(source, tuple):
-            if source is not None and source._hooks:
+            if source._hooks:
                 uses[id(source)] = uses.get(id(source), 0) + 1
             continue
         node = source[0]
@@ -256,16 +257,15 @@ def _step(node: Node, uses: dict[int, int]) -> None:
     """Runs one node's backward and hands the results on."""
     function, inputs, slots = node.backward, node.inputs, node.gradients
     node.consume()
-    present = [slot for slot in slots if slot is not None]
-    if function is None or not present:
+    if function is None or slots.count(None) == len(slots):
         results: Any = (None,) * len(inputs)
     else:
-        results = function(*[None if slot is None else slot.array for slot in slots])
+        results = function(*[None if slot is None else slot[0] for slot in slots])
         if not isinstance(results, tuple):
             results = (results,)
     # A fresh array may be added to in place. One that shows an incoming gradient may if it is the
     # only heir to all of it.
-    owned = _core.sole_heirs(results, [slot.array for slot in present], [slot.owned for slot in present])
+    owned = _core.sole_heirs(results, slots)
     for source, result, own in zip(inputs, results, owned, strict=True):
         if source is not None:
             _deliver(source, result, own, uses)
@@ -289,30 +289,30 @@ def _deliver(source: _Source, gradient: Any, owned: bool, uses: dict[int, int]) 
 
 
 def _add_to_leaf(leaf: Tensor, gradient: Any, owned: bool) -> None:
-    from pymodel.tensor import Tensor  # the tape and the tensor know each other
-
     if leaf.grad is not None:
-        _sum(_Gradient(leaf.grad._array, owned=True), gradient, owned)
+        _sum((leaf.grad._array, True), gradient, owned)
         return
-    total = _sum(None, gradient, owned)
-    leaf.grad = Tensor(total.array if total.owned else _copy(total.array))
+    array, own = _sum(None, gradient, owned)
+    leaf._set_grad(array if own else _copy(array))
 
 
 def _sum(total: _Gradient | None, gradient: Any, owned: bool) -> _Gradient:
     """total + gradient, in place where the memory of `total` allows."""
-    if isinstance(gradient, PartialGradient):
-        if total is None:
-            buffer = _core.empty(gradient.shape, gradient.dtype, gradient.device)
-            _core.fill(buffer, 0.0)
-        else:
-            buffer = total.array if total.owned else _copy(total.array)
-        gradient.add_to(buffer)
-    elif total is None:
-        return _Gradient(gradient, owned)
+    partial = isinstance(gradient, PartialGradient)
+    if total is None:
+        if not partial:
+            return gradient, owned
+        buffer = _core.empty(gradient.shape, gradient.dtype, gradient.device)
+        _core.fill(buffer, 0.0)
     else:
-        buffer = total.array if total.owned else total.array.empty_like()
-        _core.binary("add", total.array, gradient, buffer)
-    return _Gradient(buffer, owned=True)
+        array, own = total
+        if not partial:
+            buffer = array if own else array.empty_like()
+            _core.binary("add", array, gradient, buffer)
+            return buffer, True
+        buffer = array if own else _copy(array)
+    gradient.add_to(buffer)
+    return buffer, True
 
 
 def _copy(array: _core.Array) -> _core.Array:

@@ -45,6 +45,14 @@ py::str interned_name(Device device) {
   return *name;
 }
 
+// The same of dtypes.
+py::str interned_name(DType dtype) {
+  static py::str* names[static_cast<int>(DType::boolean) + 1];
+  py::str*& name = names[static_cast<int>(dtype)];
+  if (name == nullptr) name = new py::str(dtype_name(dtype));
+  return *name;
+}
+
 // Shows the memory itself, so there is none to show of a device.
 py::array to_numpy(const py::object& self) {
   const Array& array = self.cast<const Array&>();
@@ -87,11 +95,28 @@ Array from_numpy(const py::array& source, const std::string& dtype_text) {
   return Array(std::move(storage), 0, dtype, shape, strides);
 }
 
+// An incoming gradient, and whether it is owned: whether nothing else shows its memory.
+struct Incoming {
+  const Array* array;
+  bool owned;
+};
+
+std::vector<Incoming> incoming_gradients(const py::list& slots) {
+  std::vector<Incoming> incoming;
+  for (const py::handle slot : slots) {
+    if (slot.is_none()) continue;  // an output that nobody used
+    const auto pair = py::reinterpret_borrow<py::tuple>(slot);
+    incoming.push_back({pair[0].cast<const Array*>(), pair[1].cast<bool>()});
+  }
+  return incoming;
+}
+
 // Which results of a backward function share their memory with no other gradient, so that they may
 // be added to in place: fresh dense arrays, and those that alone show all of an incoming gradient
-// which was itself `owned`. Other objects among the results count as shared.
-py::list sole_heirs(const py::sequence& results, const std::vector<const Array*>& incoming,
-                    const std::vector<bool>& owned) {
+// which was itself owned. Other objects among the results count as shared. `slots` holds the pairs
+// (incoming gradient, owned), or None.
+py::list sole_heirs(const py::tuple& results, const py::list& slots) {
+  const std::vector<Incoming> incoming = incoming_gradients(slots);
   std::vector<const Array*> arrays;
   for (const py::handle result : results) {
     arrays.push_back(py::isinstance<Array>(result) ? result.cast<const Array*>() : nullptr);
@@ -100,10 +125,11 @@ py::list sole_heirs(const py::sequence& results, const std::vector<const Array*>
   for (size_t i = 0; i < arrays.size(); ++i) {
     bool mine = arrays[i] != nullptr && arrays[i]->contiguous();
     for (size_t k = 0; mine && k < incoming.size(); ++k) {
-      if (arrays[i]->storage() != incoming[k]->storage()) continue;
-      mine = owned[k] && arrays[i]->numel() == incoming[k]->numel();
+      const auto& storage = incoming[k].array->storage();
+      if (arrays[i]->storage() != storage) continue;
+      mine = incoming[k].owned && arrays[i]->numel() == incoming[k].array->numel();
       for (size_t j = 0; mine && j < arrays.size(); ++j) {
-        mine = j == i || arrays[j] == nullptr || arrays[j]->storage() != incoming[k]->storage();
+        mine = j == i || arrays[j] == nullptr || arrays[j]->storage() != storage;
       }
     }
     alone[i] = py::bool_(mine);
@@ -121,7 +147,7 @@ PYMODEL_BINDINGS(m) {
                              [](const Array& a) { return to_tuple(a.view().strides, a.ndim()); })
       .def_property_readonly("ndim", &Array::ndim)
       .def_property_readonly("numel", &Array::numel)
-      .def_property_readonly("dtype", [](const Array& a) { return dtype_name(a.dtype()); })
+      .def_property_readonly("dtype", [](const Array& a) { return interned_name(a.dtype()); })
       .def_property_readonly("device", [](const Array& a) { return interned_name(a.device()); })
       .def_property_readonly("contiguous", &Array::contiguous)
       .def_property_readonly("read_only", [](const Array& a) { return a.storage()->read_only(); })

@@ -68,15 +68,18 @@ class Adam(Optimizer):
 
     def _update(self, updates: list[Update], scale: GradScale) -> None:
         settings, rates = [], []
+        read: dict[str, Any] | None = None  # the group whose options were read: mostly the next one's too
         for parameter, _, group, state in updates:
             for name in self._moments:
                 if name not in state:
                     state[name] = zeros(parameter.shape, "float32", parameter.device)
-            lr, rate = self._rate(group)
-            if rate is not None and not self.capturable:
-                raise ValueError(f"{self._name}: an lr on a device needs capturable=True")
+            if group is not read:
+                lr, rate = self._rate(group)
+                if rate is not None and not self.capturable:
+                    raise ValueError(f"{self._name}: an lr on a device needs capturable=True")
+                options = (lr, *group["betas"], group["eps"], group["weight_decay"], self._decoupled)
+                read = group
             rates.append(rate)
-            options = (lr, *group["betas"], group["eps"], group["weight_decay"], self._decoupled)
             settings.append((*options, 0 if self.capturable else state["step"] + 1))
         _core.adamw(
             [update.parameter._array for update in updates],
