@@ -56,7 +56,7 @@ def render_chat(
 
     try:
         text = compiled.render(messages=chat, **variables)
-    except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as problem:
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
         raise DataError(
             f"the chat template does not take these messages: {problem}; look at their roles and contents"
         ) from problem

@@ -24,6 +24,8 @@ def pad_examples(tokenizer: Tokenizer, examples: Any, options: EncodingOptions) 
     masked = options.return_attention_mask
     if "attention_mask" in tokenizer.model_input_names if masked is None else masked:
         columns.setdefault("attention_mask", [[1] * len(row) for row in ids])
+    elif masked is False:
+        columns.pop("attention_mask", None)
     settings = padding_of(tokenizer, options)
     if settings is not None:
         length = settings["length"] or max(map(len, ids), default=0)
