@@ -9,8 +9,9 @@ import numpy as np
 
 from pymodel.errors import ConfigError
 from pymodel.generate.beams import BeamSearch
+from pymodel.generate.defaults import options_of
 from pymodel.generate.decoding import NO_TOKEN, Decoding
-from pymodel.generate.options import GenerationOptions, options_of
+from pymodel.generate.options import GenerationOptions
 from pymodel.generate.sequences import padded
 from pymodel.generate.start import Start, start
 from pymodel.generate.streaming import Streamer, TextPieces
@@ -34,11 +35,11 @@ class GenerateOutput(ModelOutput):
 def generate(
     model: Any,
     input_ids: Any,
-    max_new_tokens: int = 64,
-    do_sample: bool = False,
-    temperature: float = 1.0,
-    top_k: int = 50,
-    top_p: float = 1.0,
+    max_new_tokens: int | None = None,
+    do_sample: bool | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int | None = None,
     *,
     attention_mask: Any = None,
@@ -57,8 +58,9 @@ def generate(
         model: a language model such as `GPT2LMHeadModel`.
         input_ids: (batch, sequence) integers, or a list of lists of unequal length.
         max_new_tokens, do_sample, temperature, top_k, top_p, seed, and in `options` everything else that
-            `GenerationOptions` has, such as num_beams, repetition_penalty or stop_strings. Without sampling,
-            temperature, top_k, top_p, min_p and seed have no effect.
+            `GenerationOptions` has, such as num_beams, repetition_penalty or stop_strings. What is not given
+            is as `model.generation_config` says, then as it is there. Without sampling, temperature, top_k,
+            top_p, min_p and seed have no effect.
         attention_mask: (batch, sequence), 0 where a prompt is padded, on either side.
         past_key_values: a cache of `model.new_cache(batch)`, in which everything but the last token stays: a
             later call, whose input_ids go on from this one's, then reads only what is new. What it holds
@@ -75,17 +77,17 @@ def generate(
     Raises: ConfigError for an option; PymodelError for a prompt that is empty or fills the model's
     context; ValueError or TypeError for ids that are no token ids of the model.
     """
-    chosen = options_of(
-        dict(
-            options,
-            max_new_tokens=max_new_tokens,
-            do_sample=do_sample,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
-    )
+    named = {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": do_sample,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    if streamer is not None:
+        options.setdefault("num_beams", 1)  # whatever the model's own default is
+    chosen = options_of(model, {**options, **named})
     if chosen.stops and tokenizer is None:
         raise ConfigError("stop_strings are found in text: pass the model's tokenizer too, tokenizer=...")
     began = start(model, input_ids, attention_mask, chosen, past_key_values)
@@ -93,30 +95,32 @@ def generate(
     if chosen.num_beams > 1:
         if streamer is not None:
             raise ConfigError("streamer cannot be used with num_beams above 1: a beam may still change")
-        new_tokens, scores = _from_beams(began)
+        new_tokens, scores = _from_beams(began, chosen)
     else:
-        new_tokens = _token_by_token(began, tokenizer, streamer)
-    padding = _padding(model.config, began.options)
+        new_tokens = _token_by_token(began, chosen, tokenizer, streamer)
+    padding = _padding(chosen)
     given = _as_given(model, input_ids, began, padding)
     given = np.repeat(given, chosen.num_return_sequences, axis=0)
     sequences = np.concatenate([given, padded(new_tokens, padding)], axis=1)
     return GenerateOutput(sequences, scores) if return_dict_in_generate else sequences
 
 
-def _from_beams(began: Start) -> tuple[list[np.ndarray], np.ndarray]:
+def _from_beams(began: Start, options: GenerationOptions) -> tuple[list[np.ndarray], np.ndarray]:
     """The new tokens of every row, and the rows' scores."""
-    found = BeamSearch(began.predictor, began.prompts, began.options).run()
+    found = BeamSearch(began.predictor, began.prompts, options).run()
     lengths = began.prompts.prompt_lengths
     tokens = [best.tokens[length:] for ended, length in zip(found, lengths, strict=True) for best in ended]
     return tokens, np.array([best.score for ended in found for best in ended], dtype=np.float32)
 
 
-def _token_by_token(began: Start, tokenizer: Any, streamer: Streamer | None) -> list[np.ndarray]:
+def _token_by_token(
+    began: Start, options: GenerationOptions, tokenizer: Any, streamer: Streamer | None
+) -> list[np.ndarray]:
     """Decodes to the end, ends rows whose text reaches a stop string, and feeds the streamer; returns the
     new tokens of every row."""
-    decoding = Decoding(began.predictor, began.prompts, began.options)
+    decoding = Decoding(began.predictor, began.prompts, options)
     rows = len(decoding.sequences)
-    stops = began.options.stops
+    stops = options.stops
     texts = [TextPieces(tokenizer, stops) for _ in range(rows) if stops]
     if streamer is not None:
         if rows != 1:
@@ -136,12 +140,12 @@ def _token_by_token(began: Start, tokenizer: Any, streamer: Streamer | None) -> 
     return decoding.new_tokens
 
 
-def _padding(config: Any, options: GenerationOptions) -> int:
+def _padding(options: GenerationOptions) -> int:
     end = options.end_ids[0] if options.end_ids else 0
-    if config.pad_token_id is None:
+    if options.pad_token_id is None:
         return end
     # As in transformers, behind the end of a beam a padding id of 0 gives way to the end token.
-    return int(config.pad_token_id) or (end if options.num_beams > 1 else 0)
+    return int(options.pad_token_id) or (end if options.num_beams > 1 else 0)
 
 
 def _as_given(model: Any, input_ids: Any, began: Start, padding: int) -> np.ndarray:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from pymodel.errors import ConfigError
 
-# The options that are counts, and their least value.
+DEFAULT_NEW_TOKENS = 64
+
+# The options that are counts or one token, and their least value.
 _LOWEST = {
     "max_new_tokens": 0,
     "min_new_tokens": 0,
+    "max_length": 1,
+    "min_length": 0,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
     "top_k": 0,
     "no_repeat_ngram_size": 0,
     "num_beams": 1,
     "num_return_sequences": 1,
 }
+_OPTIONAL = ("max_new_tokens", "max_length", "pad_token_id", "decoder_start_token_id")  # may be None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,8 +34,11 @@ class GenerationOptions:
     """How tokens are chosen and when to stop; names and defaults as in transformers.
 
     Args:
-        max_new_tokens: the most to generate; the model's context may end earlier.
+        max_new_tokens: the most to generate, 64 where max_length is not given either; the model's
+            context may end earlier.
         min_new_tokens: before that many, no end token is chosen.
+        max_length, min_length: the same with the prompt counted, or an encoder-decoder's start token; the most
+            counts only without max_new_tokens.
         do_sample: draw tokens by their probability, instead of taking the most likely one.
         temperature: divides the logits: below 1 sharper, above 1 flatter.
         top_k: draw from this many most likely tokens; 0 for all.
@@ -46,7 +56,9 @@ class GenerationOptions:
         early_stopping: when beams stop: True as soon as `num_beams` have ended; False when no open one is
             better than those at its present length; "never" when none could get better at any length.
         stop_strings: text at which to stop.
-        eos_token_id: the token, or several, at which to stop; None for the model's own.
+        eos_token_id: the token, or several, at which to stop.
+        pad_token_id: what fills rows behind their end; None for the first end token.
+        decoder_start_token_id: the token from which an encoder-decoder starts.
         seed: of the draws; None takes the next of pymodel's generator (`pymodel.manual_seed`).
         use_cache: keep keys and values of past tokens instead of computing them again.
         num_return_sequences: continuations of each prompt; of beams, the best ones.
@@ -54,8 +66,10 @@ class GenerationOptions:
     Raises: ConfigError for a value that makes no sense, naming it and what is expected.
     """
 
-    max_new_tokens: int = 64
+    max_new_tokens: int | None = None
     min_new_tokens: int = 0
+    max_length: int | None = None
+    min_length: int = 0
     do_sample: bool = False
     temperature: float = 1.0
     top_k: int = 50
@@ -72,6 +86,8 @@ class GenerationOptions:
     early_stopping: bool | Literal["never"] = False
     stop_strings: str | Sequence[str] | None = None
     eos_token_id: int | Sequence[int] | None = None
+    pad_token_id: int | None = None
+    decoder_start_token_id: int | None = None
     seed: int | None = None
     use_cache: bool = True
     num_return_sequences: int = 1
@@ -79,7 +95,7 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         for name, lowest in _LOWEST.items():
             value = getattr(self, name)
-            if not _is_integer(value, lowest):
+            if not _is_integer(value, lowest) and not (value is None and name in _OPTIONAL):
                 raise ConfigError(f"{name} must be an integer of at least {lowest}, got {value!r}")
         self._check_number("repetition_penalty", 0.0 < self.repetition_penalty < math.inf, "above 0")
         self._check_number("top_p", 0.0 < self.top_p <= 1.0, "above 0 and at most 1")
@@ -151,15 +167,6 @@ class GenerationOptions:
         """The forbidden runs of tokens; end tokens alone are left out, since without them nothing ends."""
         words = (tuple(int(token) for token in word) for word in self.bad_words_ids or ())
         return tuple(word for word in words if len(word) > 1 or word[0] not in self.end_ids)
-
-
-def options_of(values: dict[str, Any]) -> GenerationOptions:
-    """Options from keyword arguments; ConfigError for one that does not exist."""
-    known = [field.name for field in dataclasses.fields(GenerationOptions)]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"generate has no option {name!r}; it has {', '.join(known)}")
-    return GenerationOptions(**values)
 
 
 def _as_tuple(given: int | Sequence[int] | None) -> tuple[int, ...]:

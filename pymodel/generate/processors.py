@@ -37,6 +37,9 @@ def process_logits(
         forbid_words(logits, seen, options.bad_words)
     if generated < options.min_new_tokens:
         forbid(logits, options.end_ids)
+    for row, tokens in zip(logits, seen, strict=True):
+        if len(tokens) < options.min_length:
+            forbid(row[None], options.end_ids)
     if options.forced_bos_token_id is not None:
         force(logits, [len(row) == 1 for row in seen], (options.forced_bos_token_id,))
     if options.forced_end_ids and last is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pymodel.errors import ConfigError, PymodelError
-from pymodel.generate.options import GenerationOptions
+from pymodel.generate.options import DEFAULT_NEW_TOKENS, GenerationOptions
 from pymodel.generate.predictors import DecoderPredictor, EncoderDecoderPredictor, Predictor
 from pymodel.generate.sequences import Sequences, prompts_of
 from pymodel.models.cache import KeyValueCache
@@ -20,12 +20,10 @@ _NO_LIMIT = sys.maxsize // 2  # of models with relative positions
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """predictor: its rows are the prompts; prompts: where the rows start; options: with the model's own end
-    tokens filled in."""
+    """predictor: its rows are the prompts; prompts: where the rows start."""
 
     predictor: Predictor
     prompts: Sequences
-    options: GenerationOptions
 
 
 def start(
@@ -43,21 +41,21 @@ def start(
     options that do not fit the model; ValueError or TypeError for ids that are no token ids of it.
     """
     config = model.config
-    if options.eos_token_id is None:
-        options = dataclasses.replace(options, eos_token_id=config.eos_token_id)
-    _check_forced(options, config.vocab_size)
-    given = prompts_of(input_ids, attention_mask, config.vocab_size)
     context = int(getattr(config, "max_position_embeddings", None) or _NO_LIMIT)
     if getattr(config, "is_encoder_decoder", False):
-        return _start_of_encoder_decoder(model, given, options, context, cache)
+        sources = prompts_of(input_ids, attention_mask, config.source_vocab_size)
+        _check_tokens(options, config.target_vocab_size, "decoder_start_token_id")
+        return _start_of_encoder_decoder(model, sources, options, context, cache)
+    given = prompts_of(input_ids, attention_mask, config.vocab_size)
+    _check_tokens(options, config.vocab_size)
     for number, prompt in enumerate(given):
         _check_prompt(prompt, number, len(given), context)
     prompts = Sequences(given, _limits(given, options, context))
     if cache is not None:
         _check_cache(cache, given, options)
-        return Start(DecoderPredictor(model, cache, lent=True), prompts, options)
+        return Start(DecoderPredictor(model, cache, lent=True), prompts)
     own = model.new_cache(len(given), prompts.capacity) if options.use_cache else None
-    return Start(DecoderPredictor(model, own), prompts, options)
+    return Start(DecoderPredictor(model, own), prompts)
 
 
 def _start_of_encoder_decoder(
@@ -73,20 +71,26 @@ def _start_of_encoder_decoder(
         )
     for number, source in enumerate(sources):
         _check_prompt(source, number, len(sources), _NO_LIMIT)
-    config = model.config
-    token = getattr(config, "decoder_start_token_id", None)
-    token = getattr(config, "bos_token_id", None) if token is None else token
-    if token is None:
-        raise ConfigError("decoder_start_token_id: the model's configuration names no token to start with")
-    starts = [np.array([token], dtype=np.int64) for _ in sources]
+    if options.decoder_start_token_id is None:
+        raise ConfigError("decoder_start_token_id: the model's configuration names none; pass the token to start with")
+    starts = [np.array([options.decoder_start_token_id], dtype=np.int64) for _ in sources]
     prompts = Sequences(starts, _limits(starts, options, context))
     own = model.new_cache(len(sources), prompts.capacity) if options.use_cache else None
-    return Start(EncoderDecoderPredictor(model, sources, own), prompts, options)
+    return Start(EncoderDecoderPredictor(model, sources, own), prompts)
 
 
 def _limits(prompts: Sequence[np.ndarray], options: GenerationOptions, context: int) -> np.ndarray:
+    """The length at which each row is full."""
     lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-    return np.minimum(lengths + options.max_new_tokens, context)
+    new, most = options.max_new_tokens, options.max_length
+    if new is None and most is not None:
+        if most <= lengths.max(initial=0):
+            raise ConfigError(
+                f"max_length {most} leaves no room behind a prompt of {lengths.max()} tokens; pass a larger one, "
+                "or max_new_tokens, which counts new tokens only"
+            )
+        return np.full_like(lengths, min(most, context))
+    return np.minimum(lengths + (DEFAULT_NEW_TOKENS if new is None else new), context)
 
 
 def _check_prompt(prompt: np.ndarray, number: int, count: int, context: int) -> None:
@@ -102,8 +106,8 @@ def _check_prompt(prompt: np.ndarray, number: int, count: int, context: int) -> 
         )
 
 
-def _check_forced(options: GenerationOptions, vocab_size: int) -> None:
-    for name in ("forced_bos_token_id", "forced_eos_token_id"):
+def _check_tokens(options: GenerationOptions, vocab_size: int, *more: str) -> None:
+    for name in ("forced_bos_token_id", "forced_eos_token_id", *more):
         given = getattr(options, name)
         if given is not None and int(np.max(given)) >= vocab_size:
             raise ConfigError(f"{name} must be below the model's vocab_size {vocab_size}, got {given}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from pymodel.errors import ConfigError
 from pymodel.generate.decoding import Decoding
-from pymodel.generate.options import options_of
+from pymodel.generate.defaults import options_of
 from pymodel.generate.start import start
 from pymodel.generate.stop_strings import StopStrings
 from pymodel.models.cache import KeyValueCache
@@ -158,13 +158,14 @@ def stream_generate(
 
     Raises: ConfigError for an option; PymodelError for a prompt that is empty or too long.
     """
-    chosen = options_of(options)
+    options.setdefault("num_beams", 1)  # whatever the model's own default is
+    chosen = options_of(model, options)
     for name in ("num_return_sequences", "num_beams"):
         if getattr(chosen, name) != 1:
             raise ConfigError(f"{name} must be 1 to stream, got {getattr(chosen, name)}")
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
     began = start(model, [ids], None, chosen, past_key_values)
-    decoding = Decoding(began.predictor, began.prompts, began.options)
+    decoding = Decoding(began.predictor, began.prompts, chosen)
     return _responses(decoding, TextPieces(tokenizer, chosen.stops), len(ids))
 
 

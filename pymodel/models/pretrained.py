@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -12,11 +11,10 @@ from pymodel import nn
 from pymodel.hub import resolve_folder
 from pymodel.models.checkpoint import WeightFiles
 from pymodel.models.config import CONFIG_FILE, PretrainedConfig
+from pymodel.models.generation_config import GENERATION_FILE, GenerationConfig
 from pymodel.models.loading import load_weights, warn_of_new
 from pymodel.models.shards import write_model_files
 from pymodel.tensor import Tensor
-
-GENERATION_FILE = "generation_config.json"
 
 Model = TypeVar("Model", bound="PretrainedModel")
 
@@ -43,6 +41,7 @@ class PretrainedModel(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+        self.generation_config = GenerationConfig.from_model_config(config)
 
     @property
     def tied_weights(self) -> dict[str, str]:
@@ -118,6 +117,7 @@ class PretrainedModel(nn.Module):
             model = cls(config, dtype or files.dtype, device)  # type: ignore[call-arg]
         new = load_weights(model, files)
         model.init_weights(new)
+        model.generation_config = GenerationConfig.from_folder(folder, config)
         warn_of_new(folder, new)
         model.eval()
         return model
@@ -140,7 +140,7 @@ class PretrainedModel(nn.Module):
         config = self.config.to_json(
             architectures=[type(self).__name__], dtype=self.dtype, torch_dtype=self.dtype
         )
-        texts = {CONFIG_FILE: config, GENERATION_FILE: _generation_config(self.config)}
+        texts = {CONFIG_FILE: config, GENERATION_FILE: self.generation_config.to_json(self.config)}
         write_model_files(Path(folder), weights, texts, max_shard_size)
 
 
@@ -150,11 +150,11 @@ class GenerationMixin:
     def generate(
         self,
         input_ids: Any,
-        max_new_tokens: int = 64,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_k: int = 50,
-        top_p: float = 1.0,
+        max_new_tokens: int | None = None,
+        do_sample: bool | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> Any:
@@ -164,10 +164,3 @@ class GenerationMixin:
         return generate(
             self, input_ids, max_new_tokens, do_sample, temperature, top_k, top_p, seed, **options
         )
-
-
-def _generation_config(config: PretrainedConfig) -> str:
-    """The text of transformers' generation_config.json, with the tokens that begin and end a text."""
-    tokens = {name: getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    content = {name: token for name, token in tokens.items() if token is not None}
-    return json.dumps({"_from_model_config": True, **content}, indent=2, sort_keys=True) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from hugging_face import saved_model
 
 import pymodel as pm
-from pymodel.errors import ConfigError, PymodelError
+from pymodel.errors import CheckpointError, ConfigError, PymodelError
 from pymodel.generate import TextStreamer, generate, stream_generate
 from pymodel.models import GPT2Config, GPT2LMHeadModel
 
@@ -270,3 +271,63 @@ def test_generate_cache_keeps_its_memory(model):
 def test_generate_in_bfloat16_up_to_the_context():
     config = GPT2Config(vocab_size=5, n_positions=4, n_embd=2, n_layer=1, n_head=1)
     assert GPT2LMHeadModel(config, dtype="bfloat16").generate([[1]]).shape == (1, 4)
+
+
+# -- generation_config.json -------------------------------------------------------------------------
+
+
+def test_generation_config_gives_defaults_and_arguments_come_first(theirs, tmp_path: Path):
+    theirs.save_pretrained(tmp_path)
+    settings = {"num_beams": 3, "no_repeat_ngram_size": 2, "max_length": 14, "min_length": 9, "pad_token_id": 5}
+    write_generation_config(tmp_path, **settings, eos_token_id=[7, 9])
+    ours = GPT2LMHeadModel.from_pretrained(tmp_path)
+    reference = type(theirs).from_pretrained(tmp_path).eval()
+    ids = torch.tensor(prompts([6]))
+    for given in ({}, {"num_beams": 1}, {"max_length": 20}, {"max_new_tokens": 3, "eos_token_id": 4}):
+        expected = reference.generate(ids, attention_mask=torch.ones_like(ids), **given)
+        np.testing.assert_array_equal(ours.generate(ids.numpy(), **given), expected.numpy(), str(given))
+    sampled = ours.generate(ids.numpy(), do_sample=True, num_beams=1, seed=1, max_new_tokens=4, min_new_tokens=4)
+    assert sampled.shape == (1, 10)
+    assert "".join(piece.text for piece in stream_generate(ours, Letters(), "hello", max_new_tokens=3))
+    ours.generation_config.max_length = 6
+    with pytest.raises(ConfigError, match="max_length 6 leaves no room behind a prompt of 6 tokens"):
+        ours.generate(ids.numpy())
+    ours.generation_config.num_beams = None
+    assert ours.generate(ids.numpy(), max_new_tokens=3).shape == (1, 9)
+
+
+def test_generation_config_is_written_as_it_was_read(theirs, tmp_path: Path):
+    theirs.save_pretrained(tmp_path / "theirs")
+    write_generation_config(tmp_path / "theirs", num_beams=4, cache_implementation="static", max_length=9)
+    model = GPT2LMHeadModel.from_pretrained(tmp_path / "theirs")
+    model.generation_config.length_penalty = 0.5
+    model.save_pretrained(tmp_path / "ours")
+    before = json.loads((tmp_path / "theirs" / "generation_config.json").read_text())
+    after = json.loads((tmp_path / "ours" / "generation_config.json").read_text())
+    assert after == {**before, "length_penalty": 0.5}
+    assert type(theirs).from_pretrained(tmp_path / "ours").generation_config.length_penalty == 0.5
+
+
+def test_generation_config_of_an_old_folder_stands_in_config_json(theirs, tmp_path: Path):
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_beams": 2, "max_length": 20}))
+    model = GPT2LMHeadModel.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(model.generate([[1, 2]]), model.generate([[1, 2]], num_beams=2))
+    assert model.generate([[1, 2]], eos_token_id=[], max_new_tokens=30).shape == (1, 32)
+
+
+def test_generation_config_names_what_has_no_effect(theirs, tmp_path: Path):
+    theirs.save_pretrained(tmp_path)
+    write_generation_config(tmp_path, typical_p=0.4, num_beam_groups=1, guidance_scale=None)
+    with pytest.warns(UserWarning, match="generation_config.json: typical_p not built in"):
+        GPT2LMHeadModel.from_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="generation_config.json: cannot be read as JSON"):
+        GPT2LMHeadModel.from_pretrained(tmp_path)
+
+
+def write_generation_config(folder: Path, **values: object) -> None:
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
