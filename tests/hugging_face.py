@@ -53,11 +53,11 @@ def in_float64(model: transformers.GPT2LMHeadModel) -> transformers.GPT2LMHeadMo
     """A copy that computes in float64, its loss too, which transformers would take in float32."""
     copy = transformers.GPT2LMHeadModel(model.config)
     copy.load_state_dict(model.state_dict())
-    copy.loss_function = _causal_loss
+    copy.loss_function = causal_loss
     return copy.double().train(model.training)
 
 
-def _causal_loss(logits: torch.Tensor, labels: torch.Tensor, vocab_size: int, **_: Any) -> torch.Tensor:
+def causal_loss(logits: torch.Tensor, labels: torch.Tensor, vocab_size: int, **_: Any) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits[:, :-1].reshape(-1, vocab_size), labels[:, 1:].reshape(-1)
     )

@@ -16,6 +16,15 @@ from pymodel.models.cache import KeyValueCache
 from pymodel.models.config import PretrainedConfig
 from pymodel.models.gpt2 import GPT2LMHeadModel, GPT2Model
 from pymodel.models.gpt2_config import GPT2Config
+from pymodel.models.llama import (
+    LlamaForCausalLM,
+    LlamaModel,
+    MistralForCausalLM,
+    MistralModel,
+    Qwen2ForCausalLM,
+    Qwen2Model,
+)
+from pymodel.models.llama_config import LlamaConfig, MistralConfig, Qwen2Config
 from pymodel.models.outputs import BaseModelOutput, CausalLMOutput
 from pymodel.models.pretrained import PretrainedModel
 
@@ -35,7 +44,16 @@ __all__ = [
     "GPT2LMHeadModel",
     "GPT2Model",
     "KeyValueCache",
+    "LlamaConfig",
+    "LlamaForCausalLM",
+    "LlamaModel",
+    "MistralConfig",
+    "MistralForCausalLM",
+    "MistralModel",
     "PretrainedConfig",
     "PretrainedModel",
+    "Qwen2Config",
+    "Qwen2ForCausalLM",
+    "Qwen2Model",
     "from_pretrained",
 ]

@@ -37,6 +37,11 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "gpt2": Family("gpt2_config", "GPT2Config", "gpt2", base="GPT2Model", causal_lm="GPT2LMHeadModel"),
+    "llama": Family("llama_config", "LlamaConfig", "llama", base="LlamaModel", causal_lm="LlamaForCausalLM"),
+    "mistral": Family(
+        "llama_config", "MistralConfig", "llama", base="MistralModel", causal_lm="MistralForCausalLM"
+    ),
+    "qwen2": Family("llama_config", "Qwen2Config", "llama", base="Qwen2Model", causal_lm="Qwen2ForCausalLM"),
 }
 TASKS = [f.name for f in dataclasses.fields(Family) if f.name not in ("config_module", "config", "module")]
 
