@@ -11,6 +11,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from pymodel.errors import CheckpointError, ConfigError
+from pymodel.text.special_tokens import text_of
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -232,11 +233,6 @@ def begin_and_end(
         pair=[piece.replace("$A:1", "$B:1") for piece in pair],
         special_tokens=tokens,
     )
-
-
-def text_of(token: Any) -> str:
-    """The text of a special token, which may be stored with its stripping rules."""
-    return str(token["content"] if isinstance(token, dict) else token)
 
 
 def _parts(pre_tokenizer: Any) -> list[Any]:

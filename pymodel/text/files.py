@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken
 
-from pymodel.errors import CheckpointError
+from pymodel.errors import CheckpointError, ConfigError
 from pymodel.files import atomic_file
 from pymodel.text.families import (
     END_OF_TEXT,
@@ -19,15 +18,31 @@ from pymodel.text.families import (
     begin_and_end,
     family_of,
     follow_config,
-    text_of,
 )
 from pymodel.text.settings import TOKEN_ROLES
+from pymodel.text.special_tokens import check_tokens, register_special_tokens, text_of
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 CHAT_TEMPLATE_FOLDER = "additional_chat_templates"
+# The entries of its configuration that a user may replace when reading a tokenizer.
+_CHANGEABLE = (
+    *TOKEN_ROLES,
+    *("add_bos_token", "add_eos_token", "add_prefix_space", "additional_special_tokens", "chat_template"),
+    *("clean_up_tokenization_spaces", "do_lower_case", "model_input_names", "model_max_length"),
+    *("padding_side", "strip_accents", "tokenize_chinese_chars", "truncation_side"),
+)
 _SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm")
+
+
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an entry of the configuration that does not exist or cannot be replaced."""
+    unknown = sorted(set(changes) - set(_CHANGEABLE))
+    if unknown:
+        raise ConfigError(
+            f"from_pretrained: unknown {', '.join(unknown)}; known: {', '.join(sorted(_CHANGEABLE))}"
+        )
 
 
 def read_tokenizer(folder: Path, changes: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
@@ -42,6 +57,7 @@ def read_tokenizer(folder: Path, changes: Mapping[str, Any]) -> tuple[tokenizers
     Raises: CheckpointError when files are missing, truncated or of another format.
     """
     config = {**_read_config(folder), **changes}
+    check_tokens(config, folder / CONFIG_FILE)
     model = _read_json(folder / "config.json")
     family = family_of(config.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type"))
     given = changes
@@ -55,7 +71,7 @@ def read_tokenizer(folder: Path, changes: Mapping[str, Any]) -> tuple[tokenizers
     else:
         raise CheckpointError(f"{folder}: {_what_is_missing(folder)}")
     _enter_defaults(backend, config, family)
-    _register_special_tokens(backend, config, _read_json(folder / "added_tokens.json"))
+    register_special_tokens(backend, config, _added_tokens(folder / "added_tokens.json"))
     if given.get("add_bos_token") is not None or given.get("add_eos_token") is not None:
         begin_and_end(backend, config, given)
     return backend, config
@@ -70,9 +86,9 @@ def write_tokenizer(folder: Path, backend: tokenizers.Tokenizer, config: Mapping
     templates = entries.pop("chat_template", None) or {}
     if isinstance(templates, str):
         templates = {"default": templates}
-    # These are what tokenizer.json says already.
-    for name in ("add_bos_token", "add_eos_token"):
-        entries.pop(name, None)
+    for name in templates:
+        if Path(name).name != name:  # names come with checkpoints, and may point anywhere
+            raise CheckpointError(f"{folder}: a chat template is called {name!r}, which is no file's name")
     contents = {TOKENIZER_FILE: backend.to_str(pretty=True), CONFIG_FILE: _json(entries)}
     for name, template in templates.items():
         contents[CHAT_TEMPLATE_FILE if name == "default" else f"{CHAT_TEMPLATE_FOLDER}/{name}.jinja"] = (
@@ -92,16 +108,37 @@ def _read_config(folder: Path) -> dict[str, Any]:
     extra = config.pop("extra_special_tokens", None)
     if extra and not config.get("additional_special_tokens"):
         config["additional_special_tokens"] = list(extra.values() if isinstance(extra, dict) else extra)
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        config["chat_template"] = {entry["name"]: entry["template"] for entry in template}
+    config["chat_template"] = _chat_templates(folder, config.get("chat_template"))
+    return config
+
+
+def _chat_templates(folder: Path, entry: Any) -> str | dict[str, str] | None:
+    """A folder's chat template, or several by name: those in files of their own, else what
+    `tokenizer_config.json` holds, where several are a list of names and templates."""
     paths = {path.stem: path for path in sorted((folder / CHAT_TEMPLATE_FOLDER).glob("*.jinja"))}
     if (folder / CHAT_TEMPLATE_FILE).is_file():
         paths["default"] = folder / CHAT_TEMPLATE_FILE
-    if paths:
-        templates = {name: _read_text(path) for name, path in paths.items()}
-        config["chat_template"] = templates["default"] if list(templates) == ["default"] else templates
-    return config
+    templates = {name: _read_text(path) for name, path in paths.items()}
+    if templates:
+        return templates["default"] if list(templates) == ["default"] else templates
+    if entry is None or isinstance(entry, str):
+        return entry
+    try:
+        templates = {str(item["name"]): str(item["template"]) for item in entry}
+    except (TypeError, KeyError):
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE}: chat_template: expected Jinja source, or a list of name and template "
+            f"each, got {entry!r}"
+        ) from None
+    return templates
+
+
+def _added_tokens(path: Path) -> dict[str, int]:
+    """The tokens and ids that older folders keep in a file of their own."""
+    added = _read_json(path)
+    if not all(isinstance(token_id, int) for token_id in added.values()):
+        raise CheckpointError(f"{path}: expected an id for every token; copy it again")
+    return added
 
 
 def _enter_defaults(backend: tokenizers.Tokenizer, config: dict[str, Any], family: Family) -> None:
@@ -127,37 +164,6 @@ def default_config(end: str) -> dict[str, Any]:
         "eos_token": end,
         "pad_token": end,
     }
-
-
-def _register_special_tokens(
-    backend: tokenizers.Tokenizer, config: dict[str, Any], older_added: Mapping[str, int]
-) -> None:
-    """Makes the tokens that the configuration names match as a whole, and leaves their texts in it."""
-    listed = {int(key): value for key, value in (config.pop("added_tokens_decoder", None) or {}).items()}
-    roles = {role: config[role] for role in TOKEN_ROLES if config.get(role) is not None}
-    additional = config.get("additional_special_tokens") or []
-    special = {text_of(token) for token in [*roles.values(), *additional]}
-    for token, token_id in older_added.items():
-        listed.setdefault(token_id, {"content": token, "special": token in special})
-    present = {token.content: token.special for token in backend.get_added_tokens_decoder().values()}
-    for _, token in sorted(listed.items(), key=lambda item: item[0]):
-        if text_of(token) not in present:
-            added = _added_token(token, token.get("special", False) or text_of(token) in special)
-            backend.add_tokens([added])
-            present[text_of(token)] = added.special
-    for token in [*roles.values(), *additional]:
-        if not present.get(text_of(token), False):
-            backend.add_special_tokens([_added_token(token, special=True)])
-            present[text_of(token)] = True
-    config.update({role: text_of(token) for role, token in roles.items()})
-    if additional:
-        config["additional_special_tokens"] = list(map(text_of, additional))
-
-
-def _added_token(token: str | Mapping[str, Any], special: bool) -> AddedToken:
-    entry = {"content": token} if isinstance(token, str) else token
-    flags = {key: entry[key] for key in ("lstrip", "rstrip", "single_word", "normalized") if key in entry}
-    return AddedToken(entry["content"], **{"normalized": not special, **flags}, special=special)
 
 
 def _take_limits(backend: tokenizers.Tokenizer, config: dict[str, Any]) -> None:

@@ -18,23 +18,13 @@ from pymodel.text.calling import encode_call
 from pymodel.text.chat import choose_template, render_chat
 from pymodel.text.conversation import encode_chats
 from pymodel.text.families import END_OF_TEXT
-from pymodel.text.files import default_config, read_tokenizer, write_tokenizer
+from pymodel.text.files import check_changes, default_config, read_tokenizer, write_tokenizer
 from pymodel.text.options import SIDES, EncodingOptions, options_of
 from pymodel.text.padding import pad_examples
 from pymodel.text.samples import check_text
-from pymodel.text.settings import TOKEN_ROLES, Setting
+from pymodel.text.settings import Setting
 from pymodel.text.training import train_byte_level
 from pymodel.text.vocabulary import Vocabulary
-
-# What `from_pretrained` may be told besides the folder.
-_CHANGES = frozenset(
-    [
-        *TOKEN_ROLES,
-        *("add_bos_token", "add_eos_token", "add_prefix_space", "additional_special_tokens", "chat_template"),
-        *("clean_up_tokenization_spaces", "do_lower_case", "model_input_names", "model_max_length"),
-        *("padding_side", "strip_accents", "tokenize_chinese_chars", "truncation_side"),
-    ]
-)
 
 _CHAT_CALL_OPTIONS = ("padding", "truncation", "max_length", "return_tensors")
 
@@ -115,11 +105,7 @@ class Tokenizer(Vocabulary):
             CheckpointError: the folder or its files are missing, truncated or of another format.
             ConfigError: a change that is unknown, or has a value that makes no sense.
         """
-        unknown = sorted(set(changes) - _CHANGES)
-        if unknown:
-            raise ConfigError(
-                f"from_pretrained: unknown {', '.join(unknown)}; known: {', '.join(sorted(_CHANGES))}"
-            )
+        check_changes(changes)
         folder = resolve_folder(
             name, revision=revision, local_files_only=local_files_only, patterns=TOKENIZER_FILES
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
+import numpy as np
 import tokenizers
 from tokenizers import AddedToken, decoders, models
 
 from pymodel.errors import ConfigError, DataError
 from pymodel.text.settings import TOKEN_ROLES, NamedToken, NamedTokenId, Setting
+
+Id: TypeAlias = "int | np.integer[Any]"
 
 _ADDITIONAL = "additional_special_tokens"
 
@@ -97,15 +100,15 @@ class Vocabulary:
         return self.unk_token_id if known is None else known
 
     @overload
-    def convert_ids_to_tokens(self, ids: int, skip_special_tokens: bool = False) -> str | None: ...
+    def convert_ids_to_tokens(self, ids: Id, skip_special_tokens: bool = False) -> str | None: ...
     @overload
     def convert_ids_to_tokens(
         self, ids: Iterable[int], skip_special_tokens: bool = False
     ) -> list[str | None]: ...
-    def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> Any:
+    def convert_ids_to_tokens(self, ids: Id | Iterable[int], skip_special_tokens: bool = False) -> Any:
         """How the vocabulary spells an id, or several (a list or an array); None for an unknown one."""
-        if isinstance(ids, int):
-            return self.token(ids)
+        if isinstance(ids, (int, np.integer)):
+            return self.token(int(ids))
         skipped = self.special_token_ids if skip_special_tokens else frozenset()
         return [self.token(int(token_id)) for token_id in ids if int(token_id) not in skipped]
 
@@ -116,7 +119,7 @@ class Vocabulary:
 
     def decode(
         self,
-        ids: int | Iterable[int],
+        ids: Id | Iterable[int],
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> str:
@@ -134,7 +137,7 @@ class Vocabulary:
         Raises:
             DataError: an id is negative, as the -100 of masked labels is.
         """
-        numbers = [ids] if isinstance(ids, int) else [int(token_id) for token_id in ids]
+        numbers = [int(token_id) for token_id in ([ids] if isinstance(ids, (int, np.integer)) else ids)]
         if numbers and min(numbers) < 0:
             raise DataError(
                 f"decode: expected token ids of 0 or more, got {min(numbers)}; drop masked labels first"

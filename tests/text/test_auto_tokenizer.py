@@ -258,9 +258,37 @@ def test_auto_tokenizer_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"vocab.json: the special tokens <s>, </s> are not in it"):
         AutoTokenizer.from_pretrained(tmp_path)
     write(tmp_path, "wordpiece", chat_template=None)
+    (tmp_path / "added_tokens.json").write_text('{"a": "b"}')
+    with pytest.raises(CheckpointError, match=r"added_tokens.json: expected an id for every token"):
+        AutoTokenizer.from_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(CheckpointError, match=r"chat_template.jinja: cannot be read as text"):
         AutoTokenizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"pad_token": 3}, r"tokenizer_config.json: pad_token: expected a token's text, .* got 3"),
+        ({"pad_token": {"text": "a"}}, "pad_token: expected a token's text"),
+        ({"additional_special_tokens": "<a>"}, "additional_special_tokens: expected a token's text"),
+        ({"added_tokens_decoder": ["a"]}, "added_tokens_decoder: expected tokens by id"),
+        ({"added_tokens_decoder": {"5": {}}}, "added_tokens_decoder: expected a token's text"),
+        ({"chat_template": 3}, "chat_template: expected Jinja source"),
+        ({"chat_template": [{"name": "a"}]}, "chat_template: expected Jinja source"),
+    ],
+)
+def test_auto_tokenizer_damaged_config_is_named(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        AutoTokenizer.from_pretrained(write(tmp_path, "wordpiece", **config))
+
+
+def test_auto_tokenizer_template_names_stay_in_the_folder(tmp_path: Path) -> None:
+    templates = [{"name": "../../evil", "template": "x"}]
+    ours = AutoTokenizer.from_pretrained(write(tmp_path / "a" / "b", "llama", chat_template=templates))
+    with pytest.raises(CheckpointError, match=r"called '../../evil', which is no file's name"):
+        ours.save_pretrained(tmp_path / "c" / "d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
 def test_auto_tokenizer_real_minilm(tmp_path: Path) -> None:

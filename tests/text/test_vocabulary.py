@@ -33,7 +33,11 @@ def test_vocabulary_tokens_and_ids(both: tuple[Tokenizer, Any]) -> None:
     tokens = [*theirs.convert_ids_to_tokens(ids), "no such token"]
     assert ours.convert_tokens_to_ids(tokens) == theirs.convert_tokens_to_ids(tokens)
     assert ours.convert_tokens_to_string(tokens[:-1]) == theirs.convert_tokens_to_string(tokens[:-1])
-    assert ours.convert_ids_to_tokens(5) == theirs.convert_ids_to_tokens(5)
+    assert (
+        ours.convert_ids_to_tokens(5)
+        == ours.convert_ids_to_tokens(np.int64(5))
+        == theirs.convert_ids_to_tokens(5)
+    )
     assert ours.convert_ids_to_tokens([10**6, -1]) == [None, None]
     assert ours.num_special_tokens_to_add() == theirs.num_special_tokens_to_add()
     assert ours.num_special_tokens_to_add(pair=True) == theirs.num_special_tokens_to_add(pair=True)
@@ -47,7 +51,7 @@ def test_vocabulary_decodes(both: tuple[Tokenizer, Any]) -> None:
             options: dict[str, Any] = {"skip_special_tokens": skip, "clean_up_tokenization_spaces": clean}
             assert ours.batch_decode(batch, **options) == theirs.batch_decode(batch, **options)
             assert ours.decode(batch[4], **options) == theirs.decode(batch[4], **options)
-    assert ours.decode(7) == theirs.decode(7)
+    assert ours.decode(7) == ours.decode(np.int64(7)) == theirs.decode(7)
     with pytest.raises(DataError, match="expected token ids of 0 or more, got -100"):
         ours.decode([3, -100])
 
