@@ -16,6 +16,7 @@ COMMANDS = {
     "quickstart": "train a small GPT on the built-in corpus, in about two minutes",
     "pretrain": "train a GPT on your own text, from nothing or from a model folder",
     "generate": "write text with a trained model",
+    "convert": "rewrite a model folder in another dtype or in other shards",
     "bench": "time kernels, training and generation beside torch and others",
     "info": "show the instruction set, threads, devices and versions in use",
 }

@@ -13,7 +13,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -39,6 +39,18 @@ _FORMAT_NAMES = {
     np.dtype(np.bool_): "BOOL",
 }
 _FLOATING = {kind: dtype for dtype, kind in _FORMAT_NAMES.items() if kind in ("F64", "F32", "F16", "BF16")}
+_INTEGERS = {kind: dtype for dtype, kind in _FORMAT_NAMES.items() if kind not in _FLOATING}
+
+
+class Storable(Protocol):
+    """What can be written: arrays, tensors, and what NumPy makes an array of when its turn comes."""
+
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +109,18 @@ class WeightFiles:
                 f"{entry.path}: {name} is {entry.kind}; expected {', '.join(_FLOATING)}, "
                 "use a checkpoint that is not quantised"
             )
-        array: np.ndarray = entry.content.view(_FLOATING[entry.kind]).reshape(entry.shape)
-        # The format leaves alignment to the writer, and old ones did not care.
-        return array if array.flags.aligned else array.copy()
+        return _elements(entry, _FLOATING[entry.kind])
+
+    def stored(self, name: str) -> np.ndarray:
+        """As `read`, but of any dtype that this library writes, integers too."""
+        entry = self._entries[name]
+        return _elements(entry, _INTEGERS[entry.kind]) if entry.kind in _INTEGERS else self.read(name)
+
+
+def _elements(entry: _Entry, dtype: np.dtype) -> np.ndarray:
+    array: np.ndarray = entry.content.view(dtype).reshape(entry.shape)
+    # The format leaves alignment to the writer, and old ones did not care.
+    return array if array.flags.aligned else array.copy()
 
 
 def _mapped(path: Path) -> dict[str, _Entry]:
@@ -121,7 +142,7 @@ def _mapped(path: Path) -> dict[str, _Entry]:
 
 
 def write_safetensors(
-    stream: BinaryIO, tensors: Mapping[str, np.ndarray | Tensor], metadata: Mapping[str, str]
+    stream: BinaryIO, tensors: Mapping[str, Storable], metadata: Mapping[str, str]
 ) -> None:
     """Writes arrays in the safetensors format, without a second copy of them in memory: tensors of
     other devices come to the host one at a time.
@@ -130,7 +151,7 @@ def write_safetensors(
     replacing several files of a folder together.
 
     Args:
-        tensors: arrays or tensors by name, of float64, float32, float16, bfloat16, int64, int32, uint8
+        tensors: by name, of float64, float32, float16, bfloat16, int64, int32, uint8
             or bool.
         metadata: text that readers see; transformers asks for {"format": "pt"}.
     """
@@ -152,10 +173,11 @@ def write_safetensors(
     text += b" " * (-len(text) % 8)
     stream.write(struct.pack("<Q", len(text)) + text)
     for name in order:
-        stream.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)
+        content: Any = tensors[name]
+        stream.write(np.ascontiguousarray(content).reshape(-1).view(np.uint8).data)
 
 
-def _dtype_on_host(value: np.ndarray | Tensor) -> np.dtype:
+def _dtype_on_host(value: Storable) -> np.dtype:
     return numpy_dtype(value.dtype) if isinstance(value, Tensor) else value.dtype
 
 

@@ -11,17 +11,16 @@ from pathlib import Path
 
 from pymodel.errors import CheckpointError, ConfigError
 from pymodel.files import atomic_file
-from pymodel.models.checkpoint import INDEX_FILE, WEIGHTS_FILE, write_safetensors
-from pymodel.tensor import Tensor
+from pymodel.models.checkpoint import INDEX_FILE, WEIGHTS_FILE, Storable, write_safetensors
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
 def write_model_files(
-    folder: Path, weights: Mapping[str, Tensor], texts: Mapping[str, str], max_shard_size: int | str
-) -> None:
-    """Writes all files of a model folder, or none.
+    folder: Path, weights: Mapping[str, Storable], texts: Mapping[str, str], max_shard_size: int | str
+) -> int:
+    """Writes all files of a model folder, or none, and returns how many of them hold weights.
 
     Args:
         folder: is made when missing.
@@ -48,11 +47,12 @@ def write_model_files(
             stream = stack.enter_context(atomic_file(folder / name, CheckpointError))
             write_safetensors(stream, tensors, {"format": "pt"})
     _remove_stale(folder, {*names, *texts})
+    return len(names)
 
 
-def split_into_shards(weights: Mapping[str, Tensor], most: int) -> list[dict[str, Tensor]]:
+def split_into_shards(weights: Mapping[str, Storable], most: int) -> list[dict[str, Storable]]:
     """Consecutive groups of tensors of `most` bytes together, or of one tensor that is larger."""
-    shards: list[dict[str, Tensor]] = [{}]
+    shards: list[dict[str, Storable]] = [{}]
     used = 0
     for name, tensor in weights.items():
         if shards[-1] and used + tensor.nbytes > most:
@@ -75,7 +75,7 @@ def parse_size(size: int | str) -> int:
     return number
 
 
-def _index(shards: Mapping[str, Mapping[str, Tensor]]) -> str:
+def _index(shards: Mapping[str, Mapping[str, Storable]]) -> str:
     """The text of model.safetensors.index.json."""
     total = sum(tensor.nbytes for tensors in shards.values() for tensor in tensors.values())
     weight_map = {name: file for file, tensors in shards.items() for name in tensors}

@@ -37,6 +37,7 @@ def test_cli_help_lists_the_commands() -> None:
             "--against --json --compare --fail-above --plot --threads --dtype --rounds --quick --list "
             "--llm-c",
         ),
+        ("convert", "--model --out --dtype --max-shard-size"),
         ("info", ""),
     ],
 )
