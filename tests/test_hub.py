@@ -13,6 +13,7 @@ from hub_server import COMMIT, hub_server
 from pymodel.errors import CheckpointError
 from pymodel.hub import resolve_folder
 from pymodel.models import GPT2Config, GPT2LMHeadModel
+from pymodel.text import Tokenizer
 
 # huggingface_hub reads its environment once, when it is imported: each case has a process of its own.
 SCRIPT = """
@@ -68,6 +69,21 @@ def test_a_repository_is_fetched_once_and_then_works_offline(tmp_path: Path):
     assert (offline.returncode, offline.stdout.strip()) == (0, expected), offline.stderr
     local = in_hub(LOAD.replace("'org/tiny'", "'org/tiny', local_files_only=True"), cache, endpoint)
     assert local.returncode == 0, local.stderr
+
+
+def test_a_tokenizer_is_fetched_without_weights(tmp_path: Path):
+    folder = repository(tmp_path / "org")
+    tokenizer = Tokenizer.train(["the cat sat on the mat\n"] * 9, vocab_size=280)
+    tokenizer.save_pretrained(folder)
+    call = "from pymodel.text import AutoTokenizer; "
+    call += f"print(AutoTokenizer.from_pretrained('org/tiny', revision='{COMMIT}').encode('the mat'))"
+    with hub_server("org/tiny", folder) as (endpoint, asked):
+        result = in_hub(call, tmp_path / "cache", endpoint)
+    assert (result.returncode, result.stdout.strip()) == (0, str(tokenizer.encode("the mat"))), result.stderr
+    assert {"tokenizer.json", "tokenizer_config.json"} <= set(asked)
+    assert not any("safetensors" in name and not name.endswith(".json") for name in asked)
+    offline = in_hub(call, tmp_path / "cache", endpoint, HF_HUB_OFFLINE="1")
+    assert offline.stdout == result.stdout, offline.stderr
 
 
 def test_a_configuration_alone_fetches_nothing_else(tmp_path: Path):

@@ -27,7 +27,7 @@ def encode_call(tokenizer: Tokenizer, text: Any, text_pair: Any, options: Encodi
     with _limited(tokenizer, samples, options) as backend:
         try:
             encodings = backend.encode_batch(
-                samples,
+                [sample if len(sample) == 2 else sample[0] for sample in samples],
                 is_pretokenized=options.is_split_into_words,
                 add_special_tokens=options.add_special_tokens,
             )
@@ -79,8 +79,8 @@ def _truncation(
             )
             return None
         length = tokenizer.model_max_length
-    pairs = any(_is_pair(sample, options.is_split_into_words) for sample in samples)
-    added = tokenizer.num_special_tokens_to_add(pairs) if options.add_special_tokens else 0
+    has_pairs = any(len(sample) == 2 for sample in samples)
+    added = tokenizer.num_special_tokens_to_add(has_pairs) if options.add_special_tokens else 0
     # The library would leave texts uncut for the first, and abort for the second.
     if length < added:
         raise ConfigError(
@@ -98,10 +98,6 @@ def _truncation(
         "stride": options.stride,
         "direction": tokenizer.truncation_side,
     }
-
-
-def _is_pair(sample: Sample, is_split_into_words: bool) -> bool:
-    return isinstance(sample, tuple) and not (is_split_into_words and all(isinstance(w, str) for w in sample))
 
 
 def padding_of(

@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from pymodel.errors import DataError
 
-Text: TypeAlias = "str | Sequence[str]"  # words, where texts are split into words already
-Sample: TypeAlias = "Text | tuple[Text, Text]"
+# One text, or the two of a pair; each a string, or a list of words where texts are split already.
+Sample: TypeAlias = "tuple[str | list[str], ...]"
 
 
 def samples_of(text: Any, text_pair: Any, is_split_into_words: bool) -> tuple[list[Sample], bool]:
-    """The samples of a call, pairs as tuples, and whether a batch was given.
+    """The samples of a call, and whether it was given a batch of them.
 
     Args:
-        text: a text or a list of them. A text is a string, or a list of words when they are split
-            already. Without `text_pair` a list may hold pairs as tuples.
+        text: a text or a list of them. Without `text_pair` a list may hold pairs as tuples.
         text_pair: what follows each text in its row, in the same form.
+        is_split_into_words: texts are lists of words, otherwise strings.
 
     Raises: DataError for anything else, naming the text.
     """
-    if isinstance(text, str) or (is_split_into_words and not _is_list_of_lists(text)):
-        pair = () if text_pair is None else (text_pair,)
-        for number, part in enumerate((text, *pair)):
-            _check(part, number, is_split_into_words)
-        return [(text, *pair) if pair else text], False
-    if not isinstance(text, (list, tuple)):
+    single = isinstance(text, str) or (is_split_into_words and not _is_batch_of_words(text))
+    texts = [text] if single else text
+    if not isinstance(texts, (list, tuple)):
         raise DataError(f"text: expected a str or a list of them, got {type(text).__name__}")
     if text_pair is None:
-        for number, sample in enumerate(text):
-            is_pair = isinstance(sample, tuple) and len(sample) == 2 and not is_split_into_words
-            for part in sample if is_pair else (sample,):
-                _check(part, number, is_split_into_words)
-        return list(text), True
-    if not isinstance(text_pair, (list, tuple)) or len(text_pair) != len(text):
-        came = len(text_pair) if isinstance(text_pair, (list, tuple)) else type(text_pair).__name__
-        raise DataError(f"text_pair: expected a list of {len(text)} like text, got {came}")
-    for number, both in enumerate(zip(text, text_pair, strict=True)):
-        for part in both:
-            _check(part, number, is_split_into_words)
-    return list(zip(text, text_pair, strict=True)), True
+        given = [part if _is_pair(part, is_split_into_words) else (part,) for part in texts]
+    else:
+        seconds = [text_pair] if single else text_pair
+        if not isinstance(seconds, (list, tuple)) or len(seconds) != len(texts):
+            came = len(seconds) if isinstance(seconds, (list, tuple)) else type(seconds).__name__
+            raise DataError(f"text_pair: expected a list of {len(texts)} like text, got {came}")
+        given = list(zip(texts, seconds, strict=True))
+    samples = [
+        tuple(_checked(part, number, is_split_into_words) for part in parts)
+        for number, parts in enumerate(given)
+    ]
+    return samples, not single
 
 
-def _is_list_of_lists(text: Any) -> bool:
+def _is_batch_of_words(text: Any) -> bool:
     return isinstance(text, (list, tuple)) and bool(text) and isinstance(text[0], (list, tuple))
 
 
-def _check(text: Any, number: int, is_split_into_words: bool) -> None:
+def _is_pair(part: Any, is_split_into_words: bool) -> bool:
+    # Where words are split a tuple is one text.
+    return isinstance(part, tuple) and len(part) == 2 and not is_split_into_words
+
+
+def _checked(text: Any, number: int, is_split_into_words: bool) -> str | list[str]:
     if not is_split_into_words:
         check_text(text, number)
-        return
+        return str(text)
     if not isinstance(text, (list, tuple)):
         raise DataError(
             f"text {number}: expected a list of words, as is_split_into_words=True says, "
@@ -58,6 +59,7 @@ def _check(text: Any, number: int, is_split_into_words: bool) -> None:
         )
     for word in text:
         check_text(word, number)
+    return list(text)
 
 
 def check_text(text: object, number: int) -> None:

@@ -124,7 +124,7 @@ class Tokenizer(Vocabulary):
     save = save_pretrained
 
     def __call__(
-        self, text: Any, text_pair: Any = None, text_target: Any = None, **options: Any
+        self, text: Any = None, text_pair: Any = None, text_target: Any = None, **options: Any
     ) -> BatchEncoding:
         """The inputs of a model.
 
@@ -132,7 +132,7 @@ class Tokenizer(Vocabulary):
             text: a text, or a list of them for a batch. A text is a string, or a list of words with
                 `is_split_into_words=True`.
             text_pair: what follows each text in its row, in the same form as `text`.
-            text_target: texts whose ids become the column `labels`.
+            text_target: texts whose ids become the column `labels`; without `text`, the texts of the rows.
             options: those of `EncodingOptions`: padding, truncation, max_length, return_tensors and so on.
 
         Returns:
@@ -144,6 +144,8 @@ class Tokenizer(Vocabulary):
             DataError: texts of the wrong type or form, or not in UTF-8.
         """
         chosen = options_of(options)
+        if text is None and text_target is not None:
+            return encode_call(self, text_target, text_pair, chosen)
         encoded = encode_call(self, text, text_pair, chosen)
         if text_target is not None:
             encoded["labels"] = encode_call(self, text_target, None, chosen)["input_ids"]

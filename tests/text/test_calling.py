@@ -82,6 +82,9 @@ def test_calling_words_that_are_split_already(both: tuple[Tokenizer, Any]) -> No
     for text, pair in ((words[0], None), (words, None), (words[0], words[1]), (words, words[::-1])):
         options = {"is_split_into_words": True, **ALL_COLUMNS}
         assert_same(ours(text, pair, **options), theirs(text, pair, **options))
+    as_tuples = [tuple(text) for text in words]
+    assert dict(ours(as_tuples, is_split_into_words=True)) == dict(ours(words, is_split_into_words=True))
+    assert_same(ours([], is_split_into_words=True), ours(""))
 
 
 def test_calling_pairs_as_tuples_and_max_length_alone(both: tuple[Tokenizer, Any]) -> None:
@@ -96,6 +99,9 @@ def test_calling_with_targets(both: tuple[Tokenizer, Any]) -> None:
     ours, theirs = both
     options = {"padding": True, "truncation": True, "max_length": 10}
     assert_same(ours(AWKWARD, text_target=PAIRS, **options), theirs(AWKWARD, text_target=PAIRS, **options))
+    assert_same(ours(text_target=PAIRS, **options), theirs(text_target=PAIRS, **options))
+    with pytest.raises(DataError, match="text: expected a str or a list of them, got NoneType"):
+        ours(padding=True)
 
 
 def test_calling_arrays(both: tuple[Tokenizer, Any]) -> None:
