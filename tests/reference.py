@@ -71,9 +71,9 @@ class Draws:
         errors = _largest(*(to_float64(value) for value in (ours, same, exact)))
         self._found.setdefault(name, []).append(errors)
 
-    def check(self) -> None:
+    def check(self, dtype: str = "float32") -> None:
         for name, errors in self._found.items():
-            _check_errors("float32", name, *np.median(errors, axis=0))
+            _check_errors(dtype, name, *np.median(errors, axis=0))
 
 
 def check_op(

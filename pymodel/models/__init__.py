@@ -12,6 +12,8 @@ from pymodel.models.auto import (
     AutoModelForTokenClassification,
     from_pretrained,
 )
+from pymodel.models.bart import BartForConditionalGeneration, BartModel
+from pymodel.models.bart_config import BartConfig
 from pymodel.models.cache import KeyValueCache
 from pymodel.models.config import PretrainedConfig
 from pymodel.models.gpt2 import GPT2LMHeadModel, GPT2Model
@@ -38,6 +40,9 @@ __all__ = [
     "AutoModelForSeq2SeqLM",
     "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification",
+    "BartConfig",
+    "BartForConditionalGeneration",
+    "BartModel",
     "BaseModelOutput",
     "CausalLMOutput",
     "GPT2Config",

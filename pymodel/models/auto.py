@@ -36,6 +36,9 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
+    "bart": Family(
+        "bart_config", "BartConfig", "bart", base="BartModel", seq2seq_lm="BartForConditionalGeneration"
+    ),
     "gpt2": Family("gpt2_config", "GPT2Config", "gpt2", base="GPT2Model", causal_lm="GPT2LMHeadModel"),
     "llama": Family("llama_config", "LlamaConfig", "llama", base="LlamaModel", causal_lm="LlamaForCausalLM"),
     "mistral": Family(

@@ -193,7 +193,7 @@ class CausalLanguageModel(DecoderPretrainedModel, GenerationMixin):
 
         def logits() -> Tensor:
             with set_grad_enabled(recorded):
-                result: Tensor = self.lm_head(_kept_states(states, logits_to_keep))
+                result: Tensor = self.lm_head(kept_states(states, logits_to_keep))
                 return result
 
         rest = (output.past_key_values, output.hidden_states, output.attentions)
@@ -206,7 +206,7 @@ class CausalLanguageModel(DecoderPretrainedModel, GenerationMixin):
         return CausalLMOutput(loss, Deferred(logits), *rest)
 
 
-def _kept_states(states: Tensor, keep: int | np.ndarray) -> Tensor:
+def kept_states(states: Tensor, keep: int | np.ndarray) -> Tensor:
     """The hidden states whose logits are wanted, as `logits_to_keep` says."""
     batch, sequence, width = states.shape
     if isinstance(keep, (int, np.integer)):

@@ -32,6 +32,18 @@ def token_ids(values: Any, vocab_size: int, name: str = "input_ids") -> np.ndarr
     return ids
 
 
+def target_ids(values: Any, vocab_size: int, name: str = "labels") -> np.ndarray:
+    """What every position is to predict, as an int64 array of (batch, sequence), -100 where none counts.
+
+    Raises: as `token_ids`.
+    """
+    labels = _integers(values, name)
+    if labels.ndim != 2:
+        raise ValueError(f"{name} must have shape (batch, sequence), got {labels.shape}")
+    _check_range(labels[labels != IGNORED], vocab_size, name, f" or {IGNORED}")
+    return labels
+
+
 def shifted_labels(values: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
     """The target of every position: the label one position on, and none for the last.
 
@@ -46,7 +58,7 @@ def shifted_labels(values: Any, shape: tuple[int, ...], vocab_size: int) -> np.n
     labels = _integers(values, "labels")
     if labels.shape != shape:
         raise ValueError(f"labels must have the shape {shape} of input_ids, got {labels.shape}")
-    _check_range(labels[labels != IGNORED], vocab_size, "labels", " or -100")
+    _check_range(labels[labels != IGNORED], vocab_size, "labels", f" or {IGNORED}")
     targets = np.full(shape, IGNORED, dtype=np.int64)
     targets[:, :-1] = labels[:, 1:]
     return targets
@@ -58,20 +70,23 @@ def padding_is_unlabelled(targets: np.ndarray, attention_mask: Any) -> bool:
     return mask is not None and mask.shape == targets.shape and bool((targets[mask == 0] == IGNORED).all())
 
 
-def checked_mask(values: Any, batch: int, sequence: int, past: int = 0) -> np.ndarray:
+def checked_mask(
+    values: Any, batch: int, sequence: int, past: int = 0, name: str = "attention_mask"
+) -> np.ndarray:
     """An attention mask as a bool array, true for tokens and false for padding.
 
     Args:
         values: (batch, sequence) or (batch, past + sequence), of 1 and 0.
+        name: of the argument, for messages.
 
     Raises: ValueError for another shape or other values.
     """
     mask = np.asarray(values.numpy() if isinstance(values, Tensor) else values)
     if mask.shape not in ((batch, sequence), (batch, past + sequence)):
         wanted = f"({batch}, {sequence})" + (f" or ({batch}, {past + sequence})" if past else "")
-        raise ValueError(f"attention_mask must have shape {wanted}, got {mask.shape}")
+        raise ValueError(f"{name} must have shape {wanted}, got {mask.shape}")
     if not np.isin(mask, (0, 1)).all():
-        raise ValueError("attention_mask must hold 1 for tokens and 0 for padding, got other values")
+        raise ValueError(f"{name} must hold 1 for tokens and 0 for padding, got other values")
     return mask.astype(bool)
 
 
@@ -101,6 +116,7 @@ def sequence_layout(
     *,
     padding_is_read: bool = True,
     device: str | None = None,
+    mask_name: str = "attention_mask",
 ) -> SequenceLayout:
     """Turns Hugging Face's mask and positions into what the attention kernel takes.
 
@@ -115,6 +131,7 @@ def sequence_layout(
             tokens in the cache.
         padding_is_read: whether the results at padded positions matter.
         device: of the model, where lengths and bias go once for all of its layers.
+        mask_name: of the mask's argument, for messages.
 
     Raises: ValueError for shapes that do not fit, TypeError for other element types.
     """
@@ -125,7 +142,7 @@ def sequence_layout(
     ragged = cache is not None and not cache.uniform
     layout = SequenceLayout(_positions(position_ids, batch, sequence, starts, ragged), sequence)
     counts = np.full(batch, sequence, dtype=np.int64)
-    mask = None if attention_mask is None else checked_mask(attention_mask, batch, sequence, past)
+    mask = None if attention_mask is None else checked_mask(attention_mask, batch, sequence, past, mask_name)
     if mask is not None and ragged:
         mask = mask[:, -sequence:]  # a packed cache holds no padding that a mask could name
     if mask is not None and not mask.all():
@@ -133,7 +150,7 @@ def sequence_layout(
         right_padded = (mask == (np.arange(mask.shape[1]) < lengths[:, None])).all()
         if ragged and not right_padded:
             raise ValueError(
-                "attention_mask: rows of unequal length in the cache take padding on the right only"
+                f"{mask_name}: rows of unequal length in the cache take padding on the right only"
             )
         if right_padded and mask.shape[1] == sequence and (cache is not None or not padding_is_read):
             counts = lengths

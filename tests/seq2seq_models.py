@@ -1,0 +1,135 @@
+"""Encoder-decoders of transformers with random weights, and their twins, to compare with."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from pymodel.models import AutoModelForSeq2SeqLM
+
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
+BATCH, SOURCE, TARGET = 3, 13, 9
+VOCABULARY = 61  # no vector width or tile divides it
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A family's classes in transformers, and what is awkward about a configuration."""
+
+    config: type[Any]
+    model: type[Any]
+    options: dict[str, Any]
+
+
+# Extents that no vector width or tile divides, and every way in which a configuration changes the sums.
+_SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 23,
+    "d_model": 24,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 3,
+    "encoder_ffn_dim": 37,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 29,
+    "dropout": 0.0,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+}
+
+
+def _bart(**options: Any) -> Case:
+    return Case(transformers.BartConfig, transformers.BartForConditionalGeneration, {**_SHAPE, **options})
+
+
+CASES: dict[str, Case] = {
+    "bart": _bart(),
+    "bart-untied": _bart(tie_word_embeddings=False, activation_function="gelu_new"),
+    "bart-scaled": _bart(scale_embedding=True, activation_function="relu", d_model=18),
+    "bart-tanh": _bart(activation_function="tanh", decoder_layers=1, decoder_attention_heads=1),
+    "bart-silu": _bart(activation_function="silu", encoder_layers=1, encoder_attention_heads=8),
+}
+FIRST = list({case.model: name for name, case in reversed(CASES.items())}.values())[::-1]  # of each family
+
+
+def reference_model(name: str, seed: int = 0, **changes: Any) -> Any:
+    """A model whose every parameter is random and large enough to matter, biases and norms too."""
+    case = CASES[name]
+    torch.manual_seed(seed)
+    model = case.model(case.config(**{**case.options, **changes}))
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            noise = torch.randn_like(parameter) * 0.3
+            is_norm = "norm" in parameter_name and parameter_name.endswith("weight")
+            parameter.copy_(1.0 + noise if is_norm else noise)
+        if hasattr(model, "final_logits_bias"):
+            model.final_logits_bias.copy_(torch.randn_like(model.final_logits_bias) * 0.2)
+    return model.eval()
+
+
+def saved_model(folder: Path, name: str, seed: int = 0, **changes: Any) -> Any:
+    """A random model, written to the folder by transformers."""
+    model = reference_model(name, seed, **changes)
+    model.save_pretrained(folder)
+    return model
+
+
+def in_float64(model: Any) -> Any:
+    """A copy that computes in float64 throughout."""
+    return copy.deepcopy(model).double()
+
+
+def trio(folder: Path, name: str, **changes: Any) -> tuple[Any, Any, Any]:
+    """A model of transformers, the same in float64, and ours loaded from the saved one."""
+    theirs = saved_model(folder, name, **changes)
+    return theirs, in_float64(theirs), AutoModelForSeq2SeqLM.from_pretrained(folder)
+
+
+def trained_parameters(model: Any) -> dict[str, Any]:
+    """Parameters by name, without position tables that transformers keeps as frozen ones."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def batch(
+    seed: int = 1, source_padding: str = "right", target_padding: bool = False
+) -> dict[str, np.ndarray]:
+    """A batch of `labels` with holes and `input_ids`, padded on one side, by holes or not at all ("")."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array([SOURCE, 5, 1])
+    mask = np.arange(SOURCE) < lengths[:, None]
+    if source_padding == "left":
+        mask = mask[:, ::-1].copy()
+    if source_padding == "holes":
+        mask[0, 4:7] = False
+    labels = rng.integers(3, VOCABULARY, (BATCH, TARGET))
+    labels[0, 3:5] = -100
+    result = {"input_ids": rng.integers(3, VOCABULARY, (BATCH, SOURCE)), "labels": labels}
+    if source_padding:
+        result["attention_mask"] = mask.astype(np.int64)
+    if target_padding:
+        kept = np.arange(TARGET) < np.array([[TARGET], [4], [6]])
+        result["decoder_attention_mask"] = kept.astype(np.int64)
+        result["labels"] = np.where(kept, labels, -100)
+    return result
+
+
+def in_torch(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments for transformers."""
+    return {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in arrays.items()
+    }
