@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from pymodel.errors import ConfigError
 from pymodel.models.checks import check_activation, check_divides, check_positive, check_probability
 from pymodel.models.config import PretrainedConfig
-from pymodel.models.rope import RopeParameters, RotaryPositions
+from pymodel.models.rope import RotaryPositions
+from pymodel.models.rope_scaling import RopeParameters
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

@@ -51,12 +51,17 @@ class PretrainedModel(nn.Module):
     @property
     def dtype(self) -> str:
         """The dtype of the parameters."""
-        return next(iter(self.parameters())).dtype
+        return self._first_parameter.dtype
 
     @property
     def device(self) -> str:
         """Where the parameters live."""
-        return next(iter(self.parameters())).device
+        return self._first_parameter.device
+
+    @property
+    def _first_parameter(self) -> Tensor:
+        # Found without collecting all of them: every call asks for it.
+        return next(parameter for _, parameter in self.named_parameters())
 
     def init_weights(self, names: Collection[str] | None = None) -> None:
         """Draws the initial values of all parameters, or of those with these names."""

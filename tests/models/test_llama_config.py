@@ -21,7 +21,8 @@ from pymodel.models import (
     MistralConfig,
     Qwen2Config,
 )
-from pymodel.models.rope import RopeParameters, RotaryPositions
+from pymodel.models.rope import RotaryPositions
+from pymodel.models.rope_scaling import RopeParameters
 
 SMALL: dict[str, Any] = {
     "vocab_size": 19, "hidden_size": 16, "intermediate_size": 12, "num_hidden_layers": 3,
@@ -130,6 +131,7 @@ def test_llama_passes_over_the_frequencies_that_old_checkpoints_store(tmp_path: 
         (LlamaConfig, {"rope_scaling": {"type": "linear", "factor": "2"}}, "factor must be a number above 0"),
         (LlamaConfig, {"rope_scaling": {"rope_type": "yarn", "alpha": 1}}, "unknown key 'alpha'"),
         (LlamaConfig, {"rope_theta": 0.0}, "rope_theta must be a number above 0, got 0.0"),
+        (LlamaConfig, {"rope_theta": 1.0}, "rope_theta must be above 1, got 1.0"),
         (LlamaConfig, {"partial_rotary_factor": 1.5}, "partial_rotary_factor must be above 0 and at most 1"),
         (
             LlamaConfig,

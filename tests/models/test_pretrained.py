@@ -222,7 +222,7 @@ def test_from_pretrained_of_a_folder_finds_the_family(tmp_path: Path):
     assert isinstance(from_pretrained(tmp_path), GPT2LMHeadModel)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "elmo"}))
-    with pytest.raises(ConfigError, match="model_type 'elmo' is not built in; expected gpt2"):
+    with pytest.raises(ConfigError, match=r"model_type 'elmo' is not built in; expected .*gpt2"):
         from_pretrained(tmp_path)
 
 
