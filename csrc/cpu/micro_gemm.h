@@ -198,11 +198,27 @@ PYMODEL_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
   return fma(a, b, c);
 }
 
-// c (rows x cols, row stride ldc) = or += a (words x kPanelRows) * b (words x kPanelCols)
-template <bool paired, int rows, int vecs>
-static void multiply_panels_fixed(int64_t words, const float* __restrict a,
-                                  const float* __restrict b, float* __restrict c, int64_t ldc,
+// A panel as the product reads it, packed or where it lies: word k of line i is
+// at[i * line + k * word]. The lines of B are side by side in either case.
+struct Panel {
+  const float* at;
+  int64_t line, word;
+
+  Panel from(int64_t k) const { return {at + k * word, line, word}; }
+};
+
+PYMODEL_INLINE Panel packed_panel(const float* at, int64_t width) { return {at, 1, width}; }
+
+// c (rows x cols, row stride ldc) = or += a (rows lines of words) * b (vecs * kLanes lines of
+// words). `packed` says that both are, which spares the strides.
+template <bool paired, bool packed, int rows, int vecs>
+static void multiply_panels_fixed(int64_t words, Panel a, Panel b, float* __restrict c, int64_t ldc,
                                   int cols, bool accumulate) {
+  constexpr int64_t kAhead = 24;  // words
+  const float* __restrict a_at = a.at;
+  const float* __restrict b_at = b.at;
+  const int64_t a_line = packed ? 1 : a.line, a_word = packed ? kPanelRows : a.word;
+  const int64_t b_word = packed ? kPanelCols : b.word;
   Vec sums[rows][vecs];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
@@ -215,13 +231,23 @@ static void multiply_panels_fixed(int64_t words, const float* __restrict a,
 #pragma GCC unroll 3
     for (int j = 0; j < vecs; ++j) __builtin_prefetch(c + i * ldc + j * kLanes, 1);
   }
-  for (int64_t k = 0; k < words; ++k) {
-    Vec row[vecs];
-#pragma GCC unroll 3
-    for (int j = 0; j < vecs; ++j) row[j] = load(b + k * kPanelCols + j * kLanes);
+  if (!packed) {  // and so are the first words of the next panel of A in place
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const Vec factor = broadcast(a[k * kPanelRows + i]);
+      __builtin_prefetch(a_at + (rows + i) * a_line);
+      __builtin_prefetch(a_at + (rows + i) * a_line + kLanes * a_word);
+    }
+  }
+  for (int64_t k = 0; k < words; ++k) {
+    // The memory of A in place, whether a line of it holds words of a row or of a column, is asked
+    // for a line a word: once or twice each. Past the end, the address is only a hint.
+    if (!packed) __builtin_prefetch(a_at + k % kPanelRows * a_line + (k + kAhead) * a_word);
+    Vec row[vecs];
+#pragma GCC unroll 3
+    for (int j = 0; j < vecs; ++j) row[j] = load(b_at + k * b_word + j * kLanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const Vec factor = broadcast(a_at[k * a_word + i * a_line]);
 #pragma GCC unroll 3
       for (int j = 0; j < vecs; ++j) sums[i][j] = multiply_add<paired>(factor, row[j], sums[i][j]);
     }
@@ -241,40 +267,40 @@ static void multiply_panels_fixed(int64_t words, const float* __restrict a,
   }
 }
 
-template <bool paired, int rows>
-PYMODEL_INLINE void multiply_panels_rows(int64_t words, const float* a, const float* b, float* c,
-                                         int64_t ldc, int cols, bool accumulate) {
+template <bool paired, bool packed, int rows>
+PYMODEL_INLINE void multiply_panels_rows(int64_t words, Panel a, Panel b, float* c, int64_t ldc,
+                                         int cols, bool accumulate) {
   if (cols > 2 * kLanes) {
-    multiply_panels_fixed<paired, rows, 3>(words, a, b, c, ldc, cols, accumulate);
+    multiply_panels_fixed<paired, packed, rows, 3>(words, a, b, c, ldc, cols, accumulate);
   } else if (cols > kLanes) {
-    multiply_panels_fixed<paired, rows, 2>(words, a, b, c, ldc, cols, accumulate);
+    multiply_panels_fixed<paired, packed, rows, 2>(words, a, b, c, ldc, cols, accumulate);
   } else {
-    multiply_panels_fixed<paired, rows, 1>(words, a, b, c, ldc, cols, accumulate);
+    multiply_panels_fixed<paired, packed, rows, 1>(words, a, b, c, ldc, cols, accumulate);
   }
 }
 
 // The same for any rows in [1, kPanelRows] and cols in [1, kPanelCols].
-template <bool paired>
-static void multiply_panels(int64_t words, const float* a, const float* b, float* c, int64_t ldc,
-                            int rows, int cols, bool accumulate) {
+template <bool paired, bool packed>
+static void multiply_panels(int64_t words, Panel a, Panel b, float* c, int64_t ldc, int rows,
+                            int cols, bool accumulate) {
   switch (rows) {
     case 1:
-      return multiply_panels_rows<paired, 1>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 1>(words, a, b, c, ldc, cols, accumulate);
     case 2:
-      return multiply_panels_rows<paired, 2>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 2>(words, a, b, c, ldc, cols, accumulate);
     case 3:
-      return multiply_panels_rows<paired, 3>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 3>(words, a, b, c, ldc, cols, accumulate);
     case 4:
-      return multiply_panels_rows<paired, 4>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 4>(words, a, b, c, ldc, cols, accumulate);
 #ifdef PYMODEL_AVX512
     case 5:
-      return multiply_panels_rows<paired, 5>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 5>(words, a, b, c, ldc, cols, accumulate);
     case 6:
-      return multiply_panels_rows<paired, 6>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 6>(words, a, b, c, ldc, cols, accumulate);
     case 7:
-      return multiply_panels_rows<paired, 7>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 7>(words, a, b, c, ldc, cols, accumulate);
     default:
-      return multiply_panels_rows<paired, 8>(words, a, b, c, ldc, cols, accumulate);
+      return multiply_panels_rows<paired, packed, 8>(words, a, b, c, ldc, cols, accumulate);
 #endif
   }
 }

@@ -113,6 +113,32 @@ def test_gemm_adds_tiles_to_what_is_there(m: int, n: int, k: int, out_dtype: str
     assert_as_good_as_torch(c, same, exact, "bfloat16")
 
 
+# What the CPU packs of a product in panels, and how its threads share it (csrc/ops/gemm/gemm_blocked_cpu.h).
+BLOCK_SHAPES = [
+    (48, 64, 500),  # few rows: dense rows of B are read in place
+    (50, 65, 300),  # but for the last, narrow strip
+    (72, 600, 48),  # a small A is read in place however it lies
+    (140, 90, 200),  # few columns: threads take rows of their own; dense rows of A are read in place
+    (90, 600, 200),  # A is packed for all threads
+    (1300, 100, 1100),  # two blocks of rows and of k
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n", "k"), BLOCK_SHAPES)
+@pytest.mark.parametrize("right", ["rows dense", "columns dense"])
+def test_gemm_packs_what_it_must(right: str, m: int, n: int, k: int, dtype: str, device: str) -> None:
+    if device != "cpu":
+        pytest.skip("panels of the CPU")
+    a, b = draw(m, k), LAYOUTS[right](draw(k, n, seed=1), dtype)
+    results = []
+    for left in ("rows dense", "columns dense", "no dimension dense"):
+        check_product(LAYOUTS[left](a, dtype), b, dtype)
+        results.append(product(LAYOUTS[left](a, dtype), b).numpy())
+    for other in results[1:]:  # packed or in place: the same bits
+        np.testing.assert_array_equal(other, results[0])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gemm_gives_the_same_bits_for_any_number_of_threads(dtype: str, device: str) -> None:
     if device != "cpu":
@@ -126,7 +152,7 @@ def test_gemm_gives_the_same_bits_for_any_number_of_threads(dtype: str, device: 
                     product(
                         LAYOUTS[left](draw(m, k), dtype), LAYOUTS[right](draw(k, n, seed=1), dtype)
                     ).numpy()
-                    for m, n, k in [*TILE_SHAPES, (3, 300, 200)]
+                    for m, n, k in [*TILE_SHAPES, *BLOCK_SHAPES, (3, 300, 200)]
                     for left, right in (("rows dense", "columns dense"), ("columns dense", "rows dense"))
                 ]
             )

@@ -1,6 +1,7 @@
 // Blocked product: A is packed in blocks that stay in the second-level cache, B in strips one panel
 // wide, and every tile of C is the product of a panel of each (cpu/micro_gemm.h). A thread packs
 // the strip it is about to use into memory of its own, where it is hot when the products begin.
+// Of small products, what is used too few times to be worth packing is read in place.
 #pragma once
 
 #include "cpu/micro_gemm.h"
@@ -12,6 +13,13 @@ namespace pymodel::cpu::PYMODEL_ISA {
 // Words of k that one accumulator sums up before it is added to the tile of C: short chains keep
 // the rounding error low.
 constexpr int64_t kChainWords = 256;
+
+// Up to so many columns, members of the team share out the rows and nothing else, and A may be read
+// in place.
+constexpr int64_t kFewColumns = 512;
+
+// Products that take as long as one operation of cpu/parallel.h.
+constexpr int64_t kProductsPerOperation = 8;
 
 // A block of the product: rows and columns of C, and a range of k.
 struct Block {
@@ -34,13 +42,55 @@ PYMODEL_INLINE bool accumulates_in_c(const Gemm& g) {
 }
 
 // c (rows, columns) = or += the product of two whole panels, in chains of bounded length.
-template <bool paired>
-PYMODEL_INLINE void multiply_chains(int64_t words, const float* a, const float* b, float* c,
-                                    int64_t ldc, int rows, int columns, bool accumulate) {
+template <bool paired, bool packed>
+PYMODEL_INLINE void multiply_chains(int64_t words, Panel a, Panel b, float* c, int64_t ldc,
+                                    int rows, int columns, bool accumulate) {
   for (int64_t k = 0; k < words; k += kChainWords) {
-    multiply_panels<paired>(smaller(kChainWords, words - k), a + k * kPanelRows, b + k * kPanelCols,
-                            c, ldc, rows, columns, accumulate || k > 0);
+    multiply_panels<paired, packed>(smaller(kChainWords, words - k), a.from(k), b.from(k), c, ldc,
+                                    rows, columns, accumulate || k > 0);
   }
+}
+
+// ---------------------------------------------------------------------------------------------
+// What is packed
+
+// Whether A is read in place. Packed panels are read a little faster, and packing pays where there
+// are many strips of B for each panel, or where every word of k is in a page of its own.
+template <typename T>
+PYMODEL_INLINE bool rows_in_place(const Gemm& g) {
+  constexpr int64_t kFewElements = 128 * 128;
+  if (sizeof(T) != sizeof(float)) return false;
+  if (g.a.shape[0] * g.a.shape[1] <= kFewElements) return true;
+  return g.a.strides[1] == 1 && g.c.shape[1] <= kFewColumns;
+}
+
+// Whether a strip of B of so many columns is: where few panels of A follow each other on it, and
+// the product, which reads whole vectors, stays inside it.
+template <typename T>
+PYMODEL_INLINE bool strip_in_place(const Gemm& g, int64_t columns) {
+  constexpr int64_t kFewRows = 64;
+  return sizeof(T) == sizeof(float) && g.b.strides[1] == 1 && columns % kLanes == 0 &&
+         g.c.shape[0] <= kFewRows;
+}
+
+// Panels of rows, `step` apart.
+struct RowPanels {
+  Panel first;
+  int64_t step;
+
+  Panel at(int64_t row) const {
+    return {first.at + row / kPanelRows * step, first.line, first.word};
+  }
+};
+
+template <typename T>
+PYMODEL_INLINE RowPanels row_panels(const Gemm& g, const Block& block, const float* packed) {
+  if (!rows_in_place<T>(g)) {
+    return {packed_panel(packed, kPanelRows), packed_depth<T>(block.depth) * kPanelRows};
+  }
+  const int64_t line = g.a.strides[0], word = g.a.strides[1];
+  const float* a = data_as<float>(g.a) + block.row * line + block.start * word;
+  return {{a, line, word}, line * kPanelRows};
 }
 
 template <typename T>
@@ -58,27 +108,29 @@ static void pack_rows(const Gemm& g, const Block& block, const Team& team, float
   }
 }
 
-// Products of the rows [row, stop) of a packed block with a packed strip of columns.
-template <typename T, typename Out>
+// ---------------------------------------------------------------------------------------------
+// Products
+
+// Products of the rows [row, stop) of a block with a strip of columns.
+template <typename T, typename Out, bool packed>
 static void multiply_strip(const Gemm& g, const Block& block, int64_t row, int64_t stop,
-                           int64_t column, const float* packed_a, const float* strip,
-                           const Sums& sums) {
+                           int64_t column, const RowPanels& panels, Panel strip, const Sums& sums) {
   const int64_t words = packed_depth<T>(block.depth);
   const bool first = block.start == 0, last = block.start + block.depth == g.a.shape[1];
   const int columns = static_cast<int>(smaller(kPanelCols, block.columns - column));
   for (int64_t i = row; i < stop; i += kPanelRows) {
     const int rows = static_cast<int>(smaller(kPanelRows, stop - i));
-    const float* a = packed_a + i * words;
+    const Panel a = panels.at(i);
     if (sums.direct) {
-      multiply_chains<kPaired<T>>(words, a, strip, sums.data + i * sums.ld + column, sums.ld, rows,
-                                  columns, !first || g.beta != 0.0f);
+      multiply_chains<kPaired<T>, packed>(words, a, strip, sums.data + i * sums.ld + column,
+                                          sums.ld, rows, columns, !first || g.beta != 0.0f);
       continue;
     }
     alignas(64) float tile[kPanelRows * kPanelCols];
     const bool whole = first && last;  // the tile never leaves the first-level cache
     float* target = whole ? tile : sums.data + i * sums.ld + column;
     const int64_t ld = whole ? kPanelCols : sums.ld;
-    multiply_chains<kPaired<T>>(words, a, strip, target, ld, rows, columns, !first);
+    multiply_chains<kPaired<T>, packed>(words, a, strip, target, ld, rows, columns, !first);
     if (last) {
       finish_tile<T, Out>(g, target, ld, block.row + i, block.column + column, rows, columns);
     }
@@ -97,22 +149,51 @@ static void multiply_block(const Gemm& g, const Block& block, const Team& team,
   const int64_t tasks = row_tasks * blocks(block.columns, kPanelCols);
   const int64_t strips_end = blocks(team.end(tasks), row_tasks) * kPanelCols;
   const int64_t run_end = smaller(block.columns, strips_end);
+  const RowPanels panels = row_panels<T>(g, block, packed_a);
   int64_t first = 0, stop = 0;  // the columns that are packed
   for (int64_t task = team.begin(tasks); task < team.end(tasks); ++task) {
     const int64_t column = task / row_tasks * kPanelCols, row = task % row_tasks * kTaskRows;
+    const int64_t row_end = smaller(block.rows, row + kTaskRows);
+    if (strip_in_place<T>(g, smaller(kPanelCols, block.columns - column))) {
+      const Panel strip = {reinterpret_cast<const float*>(b + column), 1, g.b.strides[0]};
+      multiply_strip<T, Out, false>(g, block, row, row_end, column, panels, strip, sums);
+      continue;
+    }
     if (column >= stop) {
       first = column;
       stop = smaller(run_end, column + kGemmStrips * kPanelCols);
       pack_panels<kPanelCols>(b + column * g.b.strides[1], g.b.strides[1], g.b.strides[0],
                               stop - first, block.depth, strips);
     }
-    multiply_strip<T, Out>(g, block, row, smaller(block.rows, row + kTaskRows), column, packed_a,
-                           strips + (column - first) * packed_depth<T>(block.depth), sums);
+    const Panel strip =
+        packed_panel(strips + (column - first) * packed_depth<T>(block.depth), kPanelCols);
+    if (rows_in_place<T>(g)) {
+      multiply_strip<T, Out, false>(g, block, row, row_end, column, panels, strip, sums);
+    } else {
+      multiply_strip<T, Out, true>(g, block, row, row_end, column, panels, strip, sums);
+    }
   }
+}
+
+// A member's share of a block whose columns are few: all of them, in some of the rows. It waits for
+// nobody, and that everyone packs all strips costs little where everyone has many rows.
+template <typename T, typename Out>
+static void multiply_rows(const Gemm& g, Block block, const Team& team, float* packed_a,
+                          float* strips, Sums sums) {
+  const int64_t panels = blocks(block.rows, kPanelRows);
+  const int64_t begin = team.begin(panels) * kPanelRows;
+  block.row += begin;
+  block.rows = smaller(team.end(panels) * kPanelRows, block.rows) - begin;
+  sums.data += begin * sums.ld;
+  packed_a += begin * packed_depth<T>(block.depth);
+  const Team alone = {0, 1};
+  if (!rows_in_place<T>(g)) pack_rows<T>(g, block, alone, packed_a);
+  multiply_block<T, Out>(g, block, alone, packed_a, strips, sums);
 }
 
 template <typename T, typename Out>
 static void blocked_product(const Gemm& g) {
+  constexpr int64_t kEnoughRows = 32;  // for one member
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
   const GemmBlocks extents = gemm_blocks(m, n, packed_depth<T>(k));
   const int64_t depth = extents.words * (kPaired<T> ? 2 : 1);
@@ -121,8 +202,9 @@ static void blocked_product(const Gemm& g) {
   float* packed_a = static_cast<float*>(g.workspace);
   float* kept = packed_a + extents.packed_a();
   float* packed_b = kept + (keeps_sums ? extents.sums() : 0);
-  run_team(m * n * k, [&](const Team& team) {
+  run_team(m * n * k / kProductsPerOperation, [&](const Team& team) {
     float* strips = packed_b + team.rank * extents.strips();
+    const bool by_rows = n <= kFewColumns && m >= team.size * kEnoughRows;
     for (int64_t column = 0; column < n; column += width) {
       for (int64_t row = 0; row < m; row += extents.rows) {
         float* c = data_as<float>(g.c) + row * g.c.strides[0] + column;
@@ -131,10 +213,18 @@ static void blocked_product(const Gemm& g) {
           const Block block = {row,    smaller(extents.rows, m - row),
                                column, smaller(width, n - column),
                                start,  smaller(depth, k - start)};
-          pack_rows<T>(g, block, team, packed_a);
-          team.barrier();
-          multiply_block<T, Out>(g, block, team, packed_a, strips, sums);
-          team.barrier();  // before the next block overwrites this one
+          if (by_rows) {
+            multiply_rows<T, Out>(g, block, team, packed_a, strips, sums);
+          } else {
+            if (!rows_in_place<T>(g)) {
+              pack_rows<T>(g, block, team, packed_a);
+              team.barrier();
+            }
+            multiply_block<T, Out>(g, block, team, packed_a, strips, sums);
+          }
+          const bool last_block =
+              row + block.rows == m && column + block.columns == n && start + block.depth == k;
+          if (!last_block) team.barrier();  // before the next block overwrites this one
         }
       }
     }
