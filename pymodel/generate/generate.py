@@ -9,8 +9,8 @@ import numpy as np
 
 from pymodel.errors import ConfigError
 from pymodel.generate.beams import BeamSearch
-from pymodel.generate.defaults import options_of
 from pymodel.generate.decoding import NO_TOKEN, Decoding
+from pymodel.generate.defaults import options_of
 from pymodel.generate.options import GenerationOptions
 from pymodel.generate.sequences import padded
 from pymodel.generate.start import Start, start
@@ -121,7 +121,8 @@ def _token_by_token(
     decoding = Decoding(began.predictor, began.prompts, options)
     rows = len(decoding.sequences)
     stops = options.stops
-    texts = [TextPieces(tokenizer, stops) for _ in range(rows) if stops]
+    prompts = decoding.sequences.tokens if stops else []
+    texts = [TextPieces(tokenizer, stops, prompt.tolist()) for prompt in prompts]
     if streamer is not None:
         if rows != 1:
             raise ConfigError(f"streamer: expected one sequence to follow, got {rows}; pass one prompt")

@@ -37,8 +37,8 @@ class GenerationOptions:
         max_new_tokens: the most to generate, 64 where max_length is not given either; the model's
             context may end earlier.
         min_new_tokens: before that many, no end token is chosen.
-        max_length, min_length: the same with the prompt counted, or an encoder-decoder's start token; the most
-            counts only without max_new_tokens.
+        max_length, min_length: the same with the prompt, or an encoder-decoder's start token, counted in;
+            max_length has no effect beside max_new_tokens.
         do_sample: draw tokens by their probability, instead of taking the most likely one.
         temperature: divides the logits: below 1 sharper, above 1 flatter.
         top_k: draw from this many most likely tokens; 0 for all.

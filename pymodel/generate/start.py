@@ -72,7 +72,9 @@ def _start_of_encoder_decoder(
     for number, source in enumerate(sources):
         _check_prompt(source, number, len(sources), _NO_LIMIT)
     if options.decoder_start_token_id is None:
-        raise ConfigError("decoder_start_token_id: the model's configuration names none; pass the token to start with")
+        raise ConfigError(
+            "decoder_start_token_id: the model's configuration names none; pass the token to start with"
+        )
     starts = [np.array([options.decoder_start_token_id], dtype=np.int64) for _ in sources]
     prompts = Sequences(starts, _limits(starts, options, context))
     own = model.new_cache(len(sources), prompts.capacity) if options.use_cache else None
@@ -86,8 +88,8 @@ def _limits(prompts: Sequence[np.ndarray], options: GenerationOptions, context: 
     if new is None and most is not None:
         if most <= lengths.max(initial=0):
             raise ConfigError(
-                f"max_length {most} leaves no room behind a prompt of {lengths.max()} tokens; pass a larger one, "
-                "or max_new_tokens, which counts new tokens only"
+                f"max_length {most} leaves no room behind a prompt of {lengths.max()} tokens; "
+                "pass a larger one, or max_new_tokens, which counts new tokens only"
             )
         return np.full_like(lengths, min(most, context))
     return np.minimum(lengths + (DEFAULT_NEW_TOKENS if new is None else new), context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 import numpy as np
@@ -18,6 +18,7 @@ from pymodel.generate.stop_strings import StopStrings
 from pymodel.models.cache import KeyValueCache
 from pymodel.text import StreamDecoder
 
+_WINDOW = 8  # tokens; no character has more, and no word needs more to be spaced
 _UNFINISHED = "\ufffd"  # what decoders show for the first half of a character
 
 
@@ -40,11 +41,12 @@ class TextPieces:
     Args:
         tokenizer: a `pymodel.text.Tokenizer`, or anything with `decode(ids)`.
         stops: strings at which the text ends.
+        before: the tokens that the text continues.
     """
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Any, stops: Sequence[str] = (), before: Sequence[int] = ()) -> None:
         byte_level = getattr(tokenizer, "is_byte_level", False)
-        self._characters = StreamDecoder(tokenizer) if byte_level else _WholeDecoder(tokenizer)
+        self._characters = StreamDecoder(tokenizer) if byte_level else _WindowDecoder(tokenizer, before)
         self._stops = StopStrings(stops)
 
     @property
@@ -61,24 +63,39 @@ class TextPieces:
         return self._stops.push(self._characters.finish()) + self._stops.finish()
 
 
-class _WholeDecoder:
-    """Text of tokenizers whose tokens cannot be decoded one by one: decodes all, shows the growth."""
+class _WindowDecoder:
+    """Text of tokenizers whose tokens cannot be decoded one by one: whether a word has a space before it
+    shows beside the tokens before, of which a few suffice.
 
-    def __init__(self, tokenizer: Any) -> None:
+    Args:
+        tokenizer: has `decode`.
+        before: the tokens that the text continues.
+    """
+
+    def __init__(self, tokenizer: Any, before: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._shown = 0
+        self._ids = [int(token) for token in before[-_WINDOW:]]
+        self._shown = len(self._ids)
 
     def push(self, token: int) -> str:
         self._ids.append(token)
-        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return "" if text.endswith(_UNFINISHED) else self._growth(text)
+        piece = self._new_text()
+        return "" if piece.endswith(_UNFINISHED) else self._show(piece)
 
     def finish(self) -> str:
-        return self._growth(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+        return self._show(self._new_text())
 
-    def _growth(self, text: str) -> str:
-        piece, self._shown = text[self._shown :], len(text)
+    def _new_text(self) -> str:
+        shown, text = (
+            str(self._tokenizer.decode(ids, skip_special_tokens=True))
+            for ids in (self._ids[: self._shown], self._ids)
+        )
+        # Only what came before may end inside a character, which is then still to be shown.
+        return text[len(shown.rstrip(_UNFINISHED)) :]
+
+    def _show(self, piece: str) -> str:
+        self._ids = self._ids[-_WINDOW:]
+        self._shown = len(self._ids)
         return piece
 
 
@@ -99,7 +116,7 @@ class TextStreamer:
 
     def start(self, prompt: np.ndarray, stops: Sequence[str]) -> None:
         """Prints the prompt, unless it is to be skipped."""
-        self._pieces = TextPieces(self._tokenizer, stops)
+        self._pieces = TextPieces(self._tokenizer, stops, prompt.tolist())
         if not self._skip_prompt:
             self._write(self._tokenizer.decode(prompt.tolist(), skip_special_tokens=True))
 
@@ -140,7 +157,7 @@ class GenerationResponse:
 def stream_generate(
     model: Any,
     tokenizer: Any,
-    prompt: str | Sequence[int] | np.ndarray,
+    prompt: str | Sequence[int] | Sequence[Mapping[str, Any]] | np.ndarray,
     *,
     past_key_values: KeyValueCache | None = None,
     **options: Any,
@@ -152,7 +169,8 @@ def stream_generate(
     Args:
         model: a language model such as `GPT2LMHeadModel`.
         tokenizer: its `pymodel.text.Tokenizer`.
-        prompt: text, or token ids; an encoder-decoder's source.
+        prompt: text, token ids, or messages, {"role": ..., "content": ...} each, which the tokenizer's chat
+            template brings into the form that the model knows; an encoder-decoder's source.
         past_key_values: as for `generate`; with it a conversation goes on without reading it again.
         options: those of `GenerationOptions`.
 
@@ -163,10 +181,20 @@ def stream_generate(
     for name in ("num_return_sequences", "num_beams"):
         if getattr(chosen, name) != 1:
             raise ConfigError(f"{name} must be 1 to stream, got {getattr(chosen, name)}")
-    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+    ids = prompt_tokens(tokenizer, prompt)
     began = start(model, [ids], None, chosen, past_key_values)
     decoding = Decoding(began.predictor, began.prompts, chosen)
-    return _responses(decoding, TextPieces(tokenizer, chosen.stops), len(ids))
+    pieces = TextPieces(tokenizer, chosen.stops, began.prompts.tokens[0].tolist())
+    return _responses(decoding, pieces, len(ids))
+
+
+def prompt_tokens(tokenizer: Any, prompt: Any) -> Any:
+    """The token ids of a prompt that may be text, messages of a conversation, or token ids already."""
+    if isinstance(prompt, str):
+        return tokenizer.encode(prompt)
+    if len(prompt) and isinstance(prompt[0], Mapping):
+        return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+    return prompt
 
 
 def _responses(decoding: Decoding, pieces: TextPieces, prompt_tokens: int) -> Iterator[GenerationResponse]:

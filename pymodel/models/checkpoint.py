@@ -141,9 +141,7 @@ def _mapped(path: Path) -> dict[str, _Entry]:
     }
 
 
-def write_safetensors(
-    stream: BinaryIO, tensors: Mapping[str, Storable], metadata: Mapping[str, str]
-) -> None:
+def write_safetensors(stream: BinaryIO, tensors: Mapping[str, Storable], metadata: Mapping[str, str]) -> None:
     """Writes arrays in the safetensors format, without a second copy of them in memory: tensors of
     other devices come to the host one at a time.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from hugging_face import saved_model
 import pymodel as pm
 from pymodel.errors import CheckpointError, ConfigError, PymodelError
 from pymodel.generate import TextStreamer, generate, stream_generate
+from pymodel.generate.streaming import TextPieces
 from pymodel.models import GPT2Config, GPT2LMHeadModel
+from pymodel.text import Tokenizer
 
 END = 0
 
@@ -278,15 +281,23 @@ def test_generate_in_bfloat16_up_to_the_context():
 
 def test_generation_config_gives_defaults_and_arguments_come_first(theirs, tmp_path: Path):
     theirs.save_pretrained(tmp_path)
-    settings = {"num_beams": 3, "no_repeat_ngram_size": 2, "max_length": 14, "min_length": 9, "pad_token_id": 5}
+    settings = {
+        "num_beams": 3,
+        "no_repeat_ngram_size": 2,
+        "max_length": 14,
+        "min_length": 9,
+        "pad_token_id": 5,
+    }
     write_generation_config(tmp_path, **settings, eos_token_id=[7, 9])
     ours = GPT2LMHeadModel.from_pretrained(tmp_path)
     reference = type(theirs).from_pretrained(tmp_path).eval()
     ids = torch.tensor(prompts([6]))
-    for given in ({}, {"num_beams": 1}, {"max_length": 20}, {"max_new_tokens": 3, "eos_token_id": 4}):
+    calls: list[dict[str, Any]] = [{}, {"num_beams": 1}, {"max_length": 20}, {"max_new_tokens": 3}]
+    for given in calls:
         expected = reference.generate(ids, attention_mask=torch.ones_like(ids), **given)
         np.testing.assert_array_equal(ours.generate(ids.numpy(), **given), expected.numpy(), str(given))
-    sampled = ours.generate(ids.numpy(), do_sample=True, num_beams=1, seed=1, max_new_tokens=4, min_new_tokens=4)
+    options: dict[str, Any] = {"num_beams": 1, "seed": 1, "max_new_tokens": 4, "min_new_tokens": 4}
+    sampled = ours.generate(ids.numpy(), do_sample=True, **options)
     assert sampled.shape == (1, 10)
     assert "".join(piece.text for piece in stream_generate(ours, Letters(), "hello", max_new_tokens=3))
     ours.generation_config.max_length = 6
@@ -324,10 +335,82 @@ def test_generation_config_names_what_has_no_effect(theirs, tmp_path: Path):
     with pytest.warns(UserWarning, match="generation_config.json: typical_p not built in"):
         GPT2LMHeadModel.from_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="generation_config.json: cannot be read as JSON"):
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: cannot be read as JSON"):
         GPT2LMHeadModel.from_pretrained(tmp_path)
 
 
 def write_generation_config(folder: Path, **values: object) -> None:
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+# -- text -------------------------------------------------------------------------------------------
+
+
+def sentencepiece_like(folder: Path) -> Tokenizer:
+    """A tokenizer whose words carry their space, with bytes for characters that it does not know, and a
+    chat template, as those of Llama."""
+    words = ["<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    words += ["▁", *"abcdefgh", "▁ab", "ab", "cd", "▁cd", "<|user|>", "<|assistant|>"]
+    content = {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": words.index(word), "content": word, "special": True, **dict.fromkeys(FLAGS, False)}
+            for word in ("<s>", "</s>", "<|user|>", "<|assistant|>")
+        ],
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "vocab": {word: number for number, word in enumerate(words)},
+            "merges": [["a", "b"], ["▁", "ab"], ["c", "d"], ["▁", "cd"]],
+            "byte_fallback": True,
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    template = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    template += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return Tokenizer.from_pretrained(folder)
+
+
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+
+
+def test_text_pieces_have_the_spaces_and_characters_of_the_whole(tmp_path: Path):
+    tokenizer = sentencepiece_like(tmp_path)
+    assert not tokenizer.is_byte_level
+    text = "ab cd abé ∂e😀 cd abcd  e f ab" * 3
+    ids = tokenizer.encode(text)
+    for cut in range(len(ids)):
+        pieces = TextPieces(tokenizer, before=ids[:cut])
+        shown = [pieces.push(token) for token in ids[cut:]]
+        assert tokenizer.decode(ids[:cut]).rstrip("\ufffd") + "".join([*shown, pieces.finish()]) == text
+        assert "\ufffd" not in "".join(shown)
+
+
+def test_stream_generate_answers_messages(tmp_path: Path):
+    tokenizer = sentencepiece_like(tmp_path)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=60, n_embd=8, n_layer=1, n_head=1)
+    model = GPT2LMHeadModel(config).eval()
+    messages = [{"role": "user", "content": "ab"}]
+    cache = model.new_cache(1)
+    options: dict[str, Any] = {"max_new_tokens": 5, "eos_token_id": []}
+    answers = []
+    for _ in range(3):
+        chat = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        expected = model.generate([chat], **options)[0, len(chat) :].tolist()
+        responses = list(stream_generate(model, tokenizer, messages, past_key_values=cache, **options))
+        assert [response.token for response in responses] == expected
+        assert responses[-1].prompt_tokens == len(chat)
+        answers.append("".join(response.text for response in responses))
+        messages += [{"role": "assistant", "content": answers[-1]}, {"role": "user", "content": "cd"}]

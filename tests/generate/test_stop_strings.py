@@ -65,6 +65,9 @@ def test_text_pieces_of_a_tokenizer_that_is_not_byte_level():
     assert pieces.push(0) == "zero"
     assert pieces.push(2) == ""
     assert pieces.finish() == " tw\ufffd"
+    goes_on = TextPieces(Words(), before=[1, 0])
+    assert [goes_on.push(token) for token in (1, 0)] == [" one", " zero"]
+    assert goes_on.finish() == ""
 
 
 def test_text_streamer_never_prints_a_part_of_a_stop_string(capsys: pytest.CaptureFixture[str]):
