@@ -150,8 +150,9 @@ def _padding(options: GenerationOptions) -> int:
 
 
 def _as_given(model: Any, input_ids: Any, began: Start, padding: int) -> np.ndarray:
-    """The prompts as one array: as they came, or padded on the left."""
-    ragged = isinstance(input_ids, (list, tuple)) and len({len(row) for row in input_ids}) > 1
-    if ragged or getattr(model.config, "is_encoder_decoder", False):
+    """The prompts as one array: as they came, or padded on the left; an encoder-decoder's start tokens."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return began.prompts.window(np.zeros(len(began.prompts), dtype=np.int64), 1)
+    if isinstance(input_ids, (list, tuple)) and len({len(row) for row in input_ids}) > 1:
         return padded(began.prompts.tokens, padding, on_left=True)
     return np.asarray(input_ids).astype(np.int64)

@@ -84,7 +84,7 @@ class EncoderDecoderPredictor:
 
     Args:
         model: has get_encoder(), and is called as model(encoder_outputs=, attention_mask=,
-            decoder_input_ids=, past_key_values=, use_cache=).
+            decoder_input_ids=, past_key_values=, use_cache=, logits_to_keep=).
         sources: token ids of every source.
         cache: empty, or None to read the rows whole each time.
     """
@@ -98,7 +98,9 @@ class EncoderDecoderPredictor:
         self._mask = (np.arange(lengths.max(initial=0)) < lengths[:, None]).astype(np.int64)
         with _inference(model):
             # Any token may stand where the mask has padding.
-            self._encoded = model.get_encoder()(padded(sources, 0), attention_mask=self._mask)
+            self._encoded = model.get_encoder()(
+                padded(sources, 0), attention_mask=self._mask, padding_is_read=False
+            )
         self._sources = np.arange(len(sources))
 
     def logits(self, sequences: Sequences) -> np.ndarray:
@@ -112,6 +114,7 @@ class EncoderDecoderPredictor:
                 decoder_input_ids=sequences.window(np.full(len(sequences), past), width),
                 past_key_values=self._cache,
                 use_cache=self._cache is not None,
+                logits_to_keep=1,
             )
         return _checked(output.logits.numpy())
 
