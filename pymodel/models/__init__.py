@@ -5,6 +5,7 @@ from pymodel.models.auto import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForNextSentencePrediction,
     AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
@@ -14,6 +15,16 @@ from pymodel.models.auto import (
 )
 from pymodel.models.bart import BartForConditionalGeneration, BartModel
 from pymodel.models.bart_config import BartConfig
+from pymodel.models.bert import (
+    BertForMaskedLM,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
+from pymodel.models.bert_config import BertConfig
 from pymodel.models.cache import KeyValueCache
 from pymodel.models.config import PretrainedConfig
 from pymodel.models.gpt2 import GPT2LMHeadModel, GPT2Model
@@ -35,6 +46,7 @@ __all__ = [
     "AutoModel",
     "AutoModelForCausalLM",
     "AutoModelForMaskedLM",
+    "AutoModelForNextSentencePrediction",
     "AutoModelForPreTraining",
     "AutoModelForQuestionAnswering",
     "AutoModelForSeq2SeqLM",
@@ -44,6 +56,14 @@ __all__ = [
     "BartForConditionalGeneration",
     "BartModel",
     "BaseModelOutput",
+    "BertConfig",
+    "BertForMaskedLM",
+    "BertForNextSentencePrediction",
+    "BertForPreTraining",
+    "BertForQuestionAnswering",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertModel",
     "CausalLMOutput",
     "GPT2Config",
     "GPT2LMHeadModel",

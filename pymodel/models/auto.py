@@ -32,12 +32,25 @@ class Family:
     sequence_classification: str = ""
     token_classification: str = ""
     question_answering: str = ""
+    next_sentence_prediction: str = ""
     seq2seq_lm: str = ""
 
 
 FAMILIES: dict[str, Family] = {
     "bart": Family(
         "bart_config", "BartConfig", "bart", base="BartModel", seq2seq_lm="BartForConditionalGeneration"
+    ),
+    "bert": Family(
+        "bert_config",
+        "BertConfig",
+        "bert",
+        base="BertModel",
+        masked_lm="BertForMaskedLM",
+        pre_training="BertForPreTraining",
+        sequence_classification="BertForSequenceClassification",
+        token_classification="BertForTokenClassification",
+        question_answering="BertForQuestionAnswering",
+        next_sentence_prediction="BertForNextSentencePrediction",
     ),
     "gpt2": Family("gpt2_config", "GPT2Config", "gpt2", base="GPT2Model", causal_lm="GPT2LMHeadModel"),
     "llama": Family("llama_config", "LlamaConfig", "llama", base="LlamaModel", causal_lm="LlamaForCausalLM"),
@@ -149,6 +162,12 @@ class AutoModelForQuestionAnswering(_AutoModel):
     """Models that find an answer in a text."""
 
     task = "question_answering"
+
+
+class AutoModelForNextSentencePrediction(_AutoModel):
+    """Models that say whether one text follows another."""
+
+    task = "next_sentence_prediction"
 
 
 class AutoModelForSeq2SeqLM(_AutoModel):

@@ -44,9 +44,14 @@ class EncoderLayout:
 
     def place(self, values: np.ndarray) -> Tensor:
         """Puts integers of (batch, sequence) or (1, sequence) where the tokens are, as a tensor."""
-        if self.kept is not None:
-            values = np.broadcast_to(values, (self.batch, self.sequence)).reshape(-1)[self.kept]
-        return tensor(np.ascontiguousarray(values), device=self.device)
+        return tensor(np.ascontiguousarray(self.arranged(values)), device=self.device)
+
+    def arranged(self, values: np.ndarray) -> np.ndarray:
+        """`place`, on the host."""
+        if self.kept is None:
+            return values
+        kept: np.ndarray = np.broadcast_to(values, (self.batch, self.sequence)).reshape(-1)[self.kept]
+        return kept
 
     def padded(self, states: Tensor) -> Tensor:
         """States as (batch, sequence, width), with zeros where padding was left out."""

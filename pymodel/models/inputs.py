@@ -55,13 +55,61 @@ def shifted_labels(values: Any, shape: tuple[int, ...], vocab_size: int) -> np.n
 
     Raises: as `token_ids`.
     """
-    labels = _integers(values, "labels")
-    if labels.shape != shape:
-        raise ValueError(f"labels must have the shape {shape} of input_ids, got {labels.shape}")
-    _check_range(labels[labels != IGNORED], vocab_size, "labels", f" or {IGNORED}")
+    labels = token_labels(values, shape, vocab_size)
     targets = np.full(shape, IGNORED, dtype=np.int64)
     targets[:, :-1] = labels[:, 1:]
     return targets
+
+
+def token_labels(values: Any, shape: tuple[int, ...], vocab_size: int, name: str = "labels") -> np.ndarray:
+    """Labels of tokens as an int64 array: a token id or -100 for each.
+
+    Args:
+        values: (batch, sequence).
+        shape: of the input ids.
+
+    Raises: as `token_ids`.
+    """
+    labels = _integers(values, name)
+    if labels.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape} of input_ids, got {labels.shape}")
+    _check_range(labels[labels != IGNORED], vocab_size, name, " or -100")
+    return labels
+
+
+def class_labels(values: Any, shape: tuple[int, ...], classes: int, name: str = "labels") -> np.ndarray:
+    """Classes as an int64 array, each a number below `classes` or -100.
+
+    Raises: TypeError for anything but integers; ValueError for another shape and for classes that the
+    model does not tell apart.
+    """
+    labels = _integers(values, name)
+    if labels.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, one for each of them, got {labels.shape}")
+    wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= classes))]
+    if wrong.size:
+        raise ValueError(
+            f"{name} must lie between 0 and {classes - 1} or be -100, got {wrong[0]}; "
+            "num_labels says how many classes there are"
+        )
+    return labels
+
+
+def integers_per_token(values: Any, batch: int, sequence: int, limit: int, name: str) -> np.ndarray:
+    """Numbers below `limit` for every token, int64, (batch, sequence) or (1, sequence) for all texts alike.
+
+    Args:
+        values: (batch, sequence), (1, sequence) or (sequence,).
+
+    Raises: TypeError for anything but integers; ValueError for another shape or numbers out of range.
+    """
+    numbers = _integers(values, name)
+    if numbers.shape not in ((batch, sequence), (1, sequence), (sequence,)):
+        raise ValueError(f"{name} must have shape ({batch}, {sequence}), got {numbers.shape}")
+    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < limit:
+        wrong = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
+        raise ValueError(f"{name} must lie between 0 and {limit - 1}, got {wrong}")
+    return numbers[None] if numbers.ndim == 1 else numbers
 
 
 def padding_is_unlabelled(targets: np.ndarray, attention_mask: Any) -> bool:
@@ -176,18 +224,26 @@ def _positions(position_ids: Any, batch: int, sequence: int, starts: np.ndarray,
     return positions[0] if positions.shape[0] == 1 and positions.ndim == 2 else positions
 
 
-def _integers(values: Any, name: str) -> np.ndarray:
+def host_array(values: Any, name: str) -> np.ndarray:
+    """A tensor of any library, an array or nested lists as a NumPy array.
+
+    Raises: ValueError for lists of unequal lengths.
+    """
     if isinstance(values, Tensor):
         values = values.numpy()
     elif hasattr(values, "__dlpack__") and not isinstance(values, np.ndarray):
         on_host = values.__dlpack_device__() == _HOST
         values = np.from_dlpack(values) if on_host else from_dlpack(values).numpy()
     try:
-        array = np.asarray(values)
+        return np.asarray(values)
     except ValueError:
         raise ValueError(
             f"{name}: the rows have unequal lengths; pad them and pass an attention_mask"
         ) from None
+
+
+def _integers(values: Any, name: str) -> np.ndarray:
+    array = host_array(values, name)
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     return array.astype(np.int64, copy=False)

@@ -1,0 +1,424 @@
+"""Encoders with every head against transformers: the same checkpoint, the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from encoder_models import (
+    BATCH,
+    CASES,
+    CLASSES,
+    CONFIGS,
+    DROPOUTS,
+    HEADS,
+    MASK,
+    MAX_POSITIONS,
+    NO_DROPOUT,
+    SEQUENCE,
+    config_of,
+    for_torch,
+    logits_of,
+    random_inputs,
+    trio,
+    without_labels,
+)
+from reference import Draws, assert_as_good_as_torch, to_float64
+
+import pymodel as pm
+import pymodel.models as our_models
+from pymodel.errors import ConfigError
+from pymodel.models import AutoModel, from_pretrained
+from pymodel.models.auto import FAMILIES
+from pymodel.models.checks import ACTIVATIONS
+from pymodel.models.outputs import Deferred
+
+DRAWS = 5
+STEPS = 5
+BARE = {model_type: FAMILIES[model_type].base for model_type in HEADS}
+
+
+def check(ours: Any, expected: Sequence[Any], what: str, dtype: str = "float32") -> None:
+    """Ours against those of transformers in the same dtype and in float64."""
+    same, exact = expected
+    assert_as_good_as_torch(ours, same, exact, dtype, what)
+
+
+KEY_BIASES = ("key.bias", "k_lin.bias")
+
+
+def add_gradients(draws: Draws, theirs: Any, exact: Any, ours: Any) -> None:
+    """Takes the gradients of all parameters.
+
+    That of the keys' bias is nothing but rounding noise, since the same number added to all scores
+    changes no softmax: it is seen beside those of queries and values, as in a joint projection.
+    """
+    found = [{n: p.grad for n, p in model.named_parameters()} for model in (ours, theirs, exact)]
+    assert list(found[0]) == list(found[1])
+    for name, gradient in found[0].items():
+        if gradient is None:
+            assert found[1][name] is None, name
+            continue
+        names = [name]
+        if name.endswith(KEY_BIASES):
+            joint = (("key", "query", "value"), ("k_lin", "q_lin", "v_lin"))
+            names = [name.replace(parts[0], part) for parts in joint for part in parts if parts[0] in name]
+        draws.add(f"gradient of {name}", *(np.concatenate([to_float64(f[n]) for n in names]) for f in found))
+
+
+def add_weights(draws: Draws, theirs: Any, exact: Any, ours: Any) -> None:
+    """Takes the values of all parameters but the keys' biases, which Adam moves by whole steps of noise."""
+    found = [dict(model.named_parameters()) for model in (ours, theirs, exact)]
+    for name in found[0]:
+        if not name.endswith(KEY_BIASES):
+            draws.add(name, *(f[name] for f in found))
+
+
+def training_steps(models: tuple[Any, Any, Any], head: str, seed: int) -> None:
+    """A few steps of AdamW on batches of their own."""
+    theirs, exact, ours = models
+    options: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    optimizers = {m: torch.optim.AdamW(m.parameters(), **options) for m in (theirs, exact)}
+    our_optimizer = pm.optim.AdamW(ours.parameters(), **options)
+    for step in range(STEPS):
+        inputs = random_inputs(theirs.config, head, seed * STEPS + step)
+        our_optimizer.zero_grad()
+        ours(**inputs).loss.backward()
+        our_optimizer.step()
+        for model, optimizer in optimizers.items():
+            optimizer.zero_grad()
+            model(**for_torch(inputs)).loss.backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize(("name", "head"), CASES, ids=[f"{name} {head}" for name, head in CASES])
+def test_encoder_loss_gradients_and_training_equal_transformers(tmp_path: Path, name: str, head: str):
+    draws = Draws()
+    for seed in range(DRAWS):
+        models = trio(tmp_path, name, head, seed)
+        theirs, exact, ours = models
+        ours.train()  # nothing is dropped, but what packs and fuses in training does
+        inputs = random_inputs(theirs.config, head, seed)
+        output = ours(**inputs)
+        output.loss.backward()
+        expected = [model(**for_torch(inputs)) for model in (theirs, exact)]
+        for e in expected:
+            e.loss.backward()
+        draws.add("loss", output.loss, *(e.loss for e in expected))
+        add_gradients(draws, *models)
+        training_steps(models, head, seed)
+        add_weights(draws, *models)
+    draws.check()
+
+
+@pytest.mark.parametrize(("name", "head"), CASES, ids=[f"{name} {head}" for name, head in CASES])
+@pytest.mark.parametrize("side", ["none", "right", "left", "holes"])
+def test_encoder_logits_equal_transformers_at_every_position(tmp_path: Path, name: str, head: str, side: str):
+    mask = {
+        "none": np.ones_like(MASK),
+        "right": MASK,
+        "left": MASK[:, ::-1].copy(),
+        "holes": MASK * (np.arange(SEQUENCE) != 4),
+    }[side]
+    theirs, exact, ours = trio(tmp_path, name, head)
+    inputs = without_labels(random_inputs(theirs.config, head)) | {"attention_mask": mask}
+    with torch.no_grad():
+        expected = [logits_of(model(**for_torch(inputs))) for model in (theirs, exact)]
+    found = logits_of(ours(**inputs))
+    assert list(found) == list(expected[0])
+    for kind, logits in found.items():
+        check(logits, [e[kind] for e in expected], kind)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_encoder_states_pooling_and_attentions_equal_transformers(tmp_path: Path, name: str):
+    bare = BARE[CONFIGS[name]["model_type"]]
+    theirs, exact, ours = trio(tmp_path, name, bare)
+    inputs = random_inputs(theirs.config, bare)
+    inputs["position_ids"] = np.random.default_rng(2).integers(0, MAX_POSITIONS, (BATCH, SEQUENCE))
+    asked = {"output_hidden_states": True, "output_attentions": True}
+    with torch.no_grad():
+        expected = [model(**for_torch(inputs), **asked) for model in (theirs, exact)]
+    found = ours(**inputs, **asked, padding_is_read=False)  # read all the same: it was asked for
+    assert found.keys() == [key for key in expected[0] if key not in ("past_key_values", "cross_attentions")]
+    for key in found:
+        each = [e[key] if isinstance(e[key], tuple) else (e[key],) for e in (found, *expected)]
+        for mine, same, truth in zip(*each, strict=True):
+            assert_as_good_as_torch(mine, same, truth, "float32", key)
+    # The same without attention weights, whose sums are made in another order.
+    again = ours(**inputs)
+    for key in again:
+        check(again[key], [e[key] for e in expected], key)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_encoder_leaves_padding_out_when_nobody_reads_it(tmp_path: Path, name: str):
+    bare = BARE[CONFIGS[name]["model_type"]]
+    theirs, exact, ours = trio(tmp_path, name, bare)
+    inputs = random_inputs(theirs.config, bare)
+    with torch.no_grad():
+        expected = [model(**for_torch(inputs)) for model in (theirs, exact)]
+    tokens = ours.token_states(**inputs, padding_is_read=False)
+    assert tokens.states.shape == (MASK.sum(), theirs.config.hidden_size)
+    found = ours(**inputs, padding_is_read=False)
+    kept = torch.from_numpy(MASK == 1)
+    states = [e.last_hidden_state[kept] for e in expected]
+    check(found.last_hidden_state.numpy()[MASK == 1], states, "states")
+    assert not found.last_hidden_state.numpy()[MASK == 0].any()
+    if found.pooler_output is not None:
+        pooled = [e.pooler_output for e in expected]
+        check(found.pooler_output, pooled, "pooled")
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_encoder_activations_equal_transformers(tmp_path: Path, model_type: str, activation: str):
+    head = FAMILIES[model_type].masked_lm
+    key = "activation" if model_type == "distilbert" else "hidden_act"
+    theirs, exact, ours = trio(tmp_path, model_type, head, 0, **{key: activation})
+    inputs = random_inputs(theirs.config, head)
+    with torch.no_grad():
+        expected = [model(**for_torch(inputs)) for model in (theirs, exact)]
+    output = ours(**inputs)
+    check(output.loss, [e.loss for e in expected], "loss")
+    kept = torch.from_numpy(MASK == 1)
+    logits = [e.logits[kept] for e in expected]
+    check(output.logits.numpy()[MASK == 1], logits, "logits")
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_encoder_low_precision_equals_transformers(tmp_path: Path, model_type: str, dtype: str):
+    head = FAMILIES[model_type].masked_lm
+    theirs, exact, _ = trio(tmp_path, model_type, head)
+    ours = getattr(our_models, head).from_pretrained(tmp_path, dtype=dtype)
+    assert {parameter.dtype for parameter in ours.parameters()} == {dtype}
+    theirs = theirs.to(getattr(torch, dtype))
+    with torch.no_grad():
+        for parameter, rounded in zip(exact.parameters(), theirs.parameters(), strict=True):
+            parameter.copy_(rounded.double())
+    inputs = random_inputs(theirs.config, head)
+    output = ours(**inputs)
+    output.loss.backward()
+    expected = [model(**for_torch(inputs)) for model in (theirs, exact)]
+    for e in expected:
+        e.loss.backward()
+    kept = torch.from_numpy(MASK == 1)
+    logits = [e.logits[kept] for e in expected]
+    assert output.logits.dtype == dtype
+    check(output.logits.numpy()[MASK == 1], logits, "logits", dtype)
+    draws = Draws()
+    add_gradients(draws, theirs, exact, ours)
+    draws.check(dtype)
+
+
+@pytest.mark.parametrize(("name", "head"), CASES, ids=[f"{name} {head}" for name, head in CASES])
+def test_encoder_saved_by_us_is_read_by_transformers(tmp_path: Path, name: str, head: str):
+    theirs, _, ours = trio(tmp_path / "theirs", name, head)
+    ours.save_pretrained(tmp_path / "ours")
+    kind = getattr(transformers, head)
+    back, report = kind.from_pretrained(
+        tmp_path / "ours", output_loading_info=True, attn_implementation="eager"
+    )
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    inputs = for_torch(without_labels(random_inputs(theirs.config, head)))
+    with torch.no_grad():
+        expected, found = (logits_of(model.eval()(**inputs)) for model in (theirs, back))
+    for key in expected:
+        assert torch.equal(found[key], expected[key])
+    assert type(from_pretrained(tmp_path / "ours")).__name__ == head
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+def test_encoder_checkpoints_are_read_with_other_heads(tmp_path: Path, model_type: str):
+    masked, classifier = FAMILIES[model_type].masked_lm, FAMILIES[model_type].sequence_classification
+    theirs, _, ours = trio(tmp_path / "masked", model_type, masked)
+    inputs = without_labels(random_inputs(theirs.config, masked))
+    with pytest.warns(UserWarning, match=r"classifier.* they have their initial values"):
+        model = getattr(our_models, classifier).from_pretrained(tmp_path / "masked", num_labels=CLASSES)
+    assert model(**inputs).logits.shape == (BATCH, CLASSES)
+    # Of a classifier or a bare model, the encoder alone is taken.
+    model.save_pretrained(tmp_path / "classifier")
+    states = [
+        AutoModel.from_pretrained(tmp_path / "classifier")(**inputs).last_hidden_state.numpy(),
+        ours.encoder_model(**inputs).last_hidden_state.numpy(),
+    ]
+    np.testing.assert_array_equal(*states)
+    AutoModel.from_pretrained(tmp_path / "classifier").save_pretrained(tmp_path / "bare")
+    with pytest.warns(UserWarning, match="initial values"):
+        again = getattr(our_models, masked).from_pretrained(tmp_path / "bare")
+    np.testing.assert_array_equal(again.encoder_model(**inputs).last_hidden_state.numpy(), states[0])
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+@pytest.mark.parametrize("kind", ["regression", "several numbers", "several labels", "soft labels"])
+def test_encoder_other_losses_equal_transformers(tmp_path: Path, model_type: str, kind: str):
+    head = FAMILIES[model_type].sequence_classification
+    rng = np.random.default_rng(3)
+    kinds: dict[str, dict[str, Any]] = {
+        "regression": {"num_labels": 1},
+        "several numbers": {"num_labels": CLASSES, "problem_type": "regression"},
+        "several labels": {"num_labels": CLASSES, "problem_type": "multi_label_classification"},
+        "soft labels": {"num_labels": CLASSES},
+    }
+    changes = kinds[kind]
+    labels = rng.standard_normal((BATCH, changes["num_labels"])).astype(np.float32)
+    if "label" in kind:
+        labels = (labels > 0).astype(np.float32) if kind == "several labels" else abs(np.tanh(labels))
+    draws = Draws()
+    for seed in range(DRAWS):
+        models = trio(tmp_path, model_type, head, seed, **changes)
+        theirs, exact, ours = models
+        inputs = without_labels(random_inputs(theirs.config, head, seed))
+        output = ours(**inputs, labels=labels[:, 0] if kind == "regression" else labels)
+        output.loss.backward()
+        expected = [
+            model(**for_torch(inputs), labels=torch.from_numpy(labels).to(dtype))
+            for model, dtype in ((theirs, torch.float32), (exact, torch.float64))
+        ]
+        for e in expected:
+            e.loss.backward()
+        draws.add("loss", output.loss, *(e.loss for e in expected))
+        add_gradients(draws, *models)
+    draws.check()
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+def test_encoder_logits_beside_a_loss_are_computed_when_they_are_read(tmp_path: Path, model_type: str):
+    _, _, ours = trio(tmp_path, model_type, FAMILIES[model_type].masked_lm)
+    inputs = random_inputs(ours.config, "MaskedLM")
+    output = ours(**inputs)
+    assert isinstance(vars(output)["logits"], Deferred)
+    gradients = []
+    for own in (False, True):
+        ours.zero_grad()
+        output = ours(**inputs)
+        rows = output.logits.view(-1, ours.config.vocab_size)
+        loss = pm.ops.cross_entropy(rows, pm.tensor(inputs["labels"].reshape(-1))) if own else output.loss
+        loss.backward()
+        gradients.append([p.grad.numpy().copy() for p in ours.parameters() if p.grad is not None])
+    for built_in, mine in zip(*gradients, strict=True):
+        np.testing.assert_allclose(mine, built_in, rtol=1e-3, atol=1e-6)
+    # Labels at padding are looked at, and no labels at all give no loss.
+    everywhere = ours(**{**inputs, "labels": inputs["input_ids"]})
+    assert everywhere.logits.numpy()[MASK == 0].any()
+    nothing = ours(**{**inputs, "labels": np.full_like(MASK, -100)})
+    assert nothing.loss.item() == 0.0
+    ours.zero_grad()
+    nothing.loss.backward()
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+def test_encoder_dropout_acts_in_training_only(tmp_path: Path, model_type: str):
+    head = FAMILIES[model_type].sequence_classification
+    theirs, _, plain = trio(tmp_path, model_type, head)
+    inputs = without_labels(random_inputs(theirs.config, head))
+    off = NO_DROPOUT[model_type]
+    expected = plain(**inputs).logits.numpy()
+    for name in DROPOUTS[model_type]:
+        model = getattr(our_models, head).from_pretrained(tmp_path, **{**off, name: 0.5})
+        np.testing.assert_array_equal(model(**inputs).logits.numpy(), expected)
+        model.train()
+        dropped = model(**inputs).logits.numpy()
+        assert not np.allclose(dropped, expected), name
+        assert not np.array_equal(model(**inputs).logits.numpy(), dropped), name
+        # So little that nothing is dropped: the paths with dropout compute what those without do.
+        model = getattr(our_models, head).from_pretrained(tmp_path, **{**off, name: 1e-12}).train()
+        np.testing.assert_allclose(model(**inputs).logits.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+def test_encoder_initial_weights_have_the_deviation_of_the_configuration(model_type: str):
+    pm.manual_seed(3)
+    config = small_config(model_type, vocab_size=500, hidden_size=48)
+    model = our_models.AutoModelForMaskedLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        values = parameter.numpy()
+        if name.endswith("bias"):
+            assert not values.any(), name
+        elif "norm" in name.lower():
+            assert (values == 1).all(), name
+        elif values.size > 1000:
+            assert abs(values.std() / config.initializer_range - 1) < 0.1, name
+    assert not model.encoder_model.embeddings.word_embeddings.weight.numpy()[config.pad_token_id].any()
+
+
+def own_keys(config: transformers.PretrainedConfig) -> dict[str, Any]:
+    """The keys of a configuration that it writes into a file."""
+    return {name: value for name, value in config.to_dict().items() if not name.startswith("_")}
+
+
+def small_config(model_type: str, **changes: Any) -> Any:
+    return our_models.AutoConfig.for_model(**own_keys(config_of(model_type, **changes)))
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"input_ids": [1, 2, 3]}, ValueError, r"input_ids must have shape \(batch, sequence\), got \(3,\)"),
+        ({"input_ids": [[1, 2], [3]]}, ValueError, "rows have unequal lengths"),
+        ({"input_ids": [[1, 61]]}, ValueError, "between 0 and 60, got 61"),
+        ({"input_ids": [[2] * 24]}, ValueError, r"texts may have 2\d tokens, got 24: .*cut them"),
+        ({"input_ids": [[1, 2]], "attention_mask": [[1]]}, ValueError, "attention_mask must have shape"),
+        ({"input_ids": [[1, 2]], "position_ids": [[0, 23]]}, ValueError, "between 0 and 22, got 23"),
+        ({"input_ids": [[1, 2]], "position_ids": [[0]]}, ValueError, "position_ids must have shape"),
+        (
+            {"input_ids": [[1, 2]], "token_type_ids": [[0, 3]]},
+            ValueError,
+            "token_type_ids must lie between 0",
+        ),
+        ({"input_ids": [[1, 2]], "labels": [[1, 5]]}, ValueError, "between 0 and 4 or be -100, got 5; num_"),
+        ({"input_ids": [[1, 2]], "labels": [[1]]}, ValueError, r"labels must have shape \(1, 2\)"),
+        ({"input_ids": [[1, 2]], "labels": [[1.0, 2.0]]}, TypeError, "labels must be integers, got float64"),
+    ],
+)
+def test_encoder_bad_input_is_named(model_type: str, arguments, error, message):
+    config = small_config(model_type, num_labels=CLASSES)
+    model = our_models.AutoModelForTokenClassification.from_config(config)
+    with pytest.raises(error, match=message):
+        model(**arguments)
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+def test_encoder_bad_labels_and_configurations_are_named(model_type: str):
+    classifier = our_models.AutoModelForSequenceClassification.from_config(
+        small_config(model_type, num_labels=3)
+    )
+    ids = [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match=r"labels must have shape \(2,\)"):
+        classifier(ids, labels=[1])
+    with pytest.raises(ValueError, match="between 0 and 2 or be -100, got 3"):
+        classifier(ids, labels=[1, 3])
+    with pytest.raises(ValueError, match=r"labels for multi_label_classification .* \(2, 3\) of logits"):
+        classifier(ids, labels=[1.0, 0.0])
+    classifier.config.foreign["problem_type"] = "clustering"
+    with pytest.raises(ValueError, match="problem_type 'clustering' is unknown; expected one of regression"):
+        classifier(ids, labels=[1, 2])
+    with pytest.raises(ConfigError, match="num_labels must be 2 to mark an answer, got 3"):
+        our_models.AutoModelForQuestionAnswering.from_config(small_config(model_type, num_labels=3))
+    answers = our_models.AutoModelForQuestionAnswering.from_config(small_config(model_type))
+    with pytest.raises(ValueError, match=r"start_positions must have shape \(2,\), got \(1,\)"):
+        answers(ids, start_positions=[1], end_positions=[1, 1])
+    with pytest.raises(TypeError, match="end_positions must be integers"):
+        answers(ids, start_positions=[1, 1], end_positions=[1.0, 1.0])
+    with pytest.raises(ConfigError, match="pad_token_id must lie between 0 and 60"):
+        small_config(model_type).from_dict({**small_config(model_type).to_dict(), "pad_token_id": 61})
+
+
+@pytest.mark.parametrize("model_type", HEADS)
+def test_encoder_empty_batches(model_type: str):
+    classifier = our_models.AutoModelForSequenceClassification.from_config(small_config(model_type))
+    assert classifier(np.zeros((0, 4), dtype=np.int64)).logits.shape == (0, 2)
+    with pytest.raises(ValueError, match="a text needs at least one token"):
+        classifier(np.zeros((2, 0), dtype=np.int64))
+    masked = our_models.AutoModelForMaskedLM.from_config(small_config(model_type))
+    for shape in ((0, 4), (2, 0)):
+        ids = np.zeros(shape, dtype=np.int64)
+        assert masked(ids).logits.shape == (*shape, 61)
+        assert masked(ids, labels=ids).loss.item() == 0.0
