@@ -64,8 +64,8 @@ class RotaryPositions:
             device: where the tables go.
         """
         lengths = self._lengths(positions, counts)
-        if lengths is None or (lengths == lengths[0]).all():
-            length = 0 if lengths is None else int(lengths[0])
+        if (lengths == lengths[:1]).all():
+            length = int(lengths.max(initial=0))
             known, rows = np.unique(positions, return_inverse=True)
             in_order = positions.ndim == 1 and known.size == positions.size
             tables = self._tables(positions if in_order else known, length)
@@ -78,13 +78,13 @@ class RotaryPositions:
         cos, sin = (tensor(table, device=device) for table in tables)
         return Rotation(cos, sin, index)
 
-    def _lengths(self, positions: np.ndarray, counts: np.ndarray | int) -> np.ndarray | None:
+    def _lengths(self, positions: np.ndarray, counts: np.ndarray | int) -> np.ndarray:
         """The length of every row's text, (batch,) or (1,), where the angles depend on it: each row of a
         batch is turned as it would be alone."""
-        if self.parameters.rope_type not in FOLLOWING_LENGTH or positions.size == 0:
-            return None
+        if self.parameters.rope_type not in FOLLOWING_LENGTH:
+            return np.zeros(1, dtype=np.int64)
         real = np.arange(positions.shape[-1]) < np.reshape(counts, (-1, 1))
-        last: np.ndarray = np.where(real, positions, 0).max(axis=-1)
+        last: np.ndarray = np.where(real, positions, -1).max(axis=-1, initial=-1)
         return last + 1
 
     def _tables(self, positions: np.ndarray, length: int) -> tuple[np.ndarray, ...]:

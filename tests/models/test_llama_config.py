@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from pymodel.errors import ConfigError
 from pymodel.models import (
+    AutoConfig,
     AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
@@ -86,6 +88,61 @@ def test_llama_defaults_are_those_of_transformers():
             if name in ("sliding_window", "layer_types"):  # transformers writes what follows from them
                 continue
             assert getattr(ours, name) == value, f"{kind.__name__}.{name}"
+
+
+# What the authors published, without what does not differ from the defaults.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "SmolLM2-135M": {
+        "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "rope_theta": 100000,
+        "rope_scaling": None, "rope_interleaved": False, "is_llama_config": True, "tie_word_embeddings": True,
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-05, "torch_dtype": "bfloat16", "mlp_bias": False,
+        "architectures": ["LlamaForCausalLM"], "transformers.js_config": {"kv_cache_dtype": {}},
+    },
+    "Llama-3.2-1B": {
+        "model_type": "llama", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192,
+        "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+        "max_position_embeddings": 131072, "rope_theta": 500000.0, "tie_word_embeddings": True,
+        "rope_scaling": {
+            "factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3",
+        },
+        "eos_token_id": [128001, 128008, 128009], "pretraining_tp": 1, "attention_bias": False,
+    },
+    "Mistral-7B-v0.1": {
+        "model_type": "mistral", "max_position_embeddings": 32768, "rope_theta": 10000.0,
+        "sliding_window": 4096, "torch_dtype": "bfloat16", "use_cache": True,
+    },
+    "Qwen2.5-0.5B": {
+        "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "max_window_layers": 24, "sliding_window": 32768,
+        "rope_theta": 1000000.0, "use_mrope": False, "use_sliding_window": False, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_llama_reads_published_configurations(tmp_path: Path, name: str):
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[name]))
+    ours = AutoConfig.from_pretrained(tmp_path)
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+    ours.save_pretrained(tmp_path / "ours")
+    again = transformers.AutoConfig.from_pretrained(tmp_path / "ours")
+    for key in ("num_key_value_heads", "sliding_window", "layer_types", "eos_token_id"):
+        assert getattr(again, key, None) == getattr(theirs, key, None)
+    assert {**theirs.rope_parameters, "partial_rotary_factor": 1.0} == again.rope_parameters
+    assert ours.head_width == theirs.hidden_size // theirs.num_attention_heads
+
+
+@pytest.mark.parametrize("scaling", ["default", "dynamic", "longrope"])
+@pytest.mark.parametrize("shape", [(0, 4), (2, 0)])
+def test_llama_empty_batches_give_empty_logits(shape: tuple[int, int], scaling: str):
+    model = LlamaForCausalLM(
+        LlamaConfig(**SMALL, head_dim=10, rope_scaling=ROPE.get(scaling), max_position_embeddings=3)
+    ).eval()
+    ids = np.zeros(shape, dtype=np.int64)
+    assert model(ids).logits.shape == (*shape, 19)
+    assert model(ids, attention_mask=np.ones(shape), use_cache=True).logits.shape == (*shape, 19)
 
 
 def test_qwen2_windows_are_where_transformers_has_them():
