@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import llama_models
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from pymodel.generate import TextStreamer
 from pymodel.generate.beams import largest
 from pymodel.generate.sampling import CandidateSampler
 from pymodel.generate.sequences import settled
-from pymodel.models import GPT2Config, GPT2LMHeadModel
+from pymodel.models import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 CONTEXT, END = 40, 0
 
@@ -123,6 +124,32 @@ def test_beams_of_a_batch_equal_transformers(models):
     for seed in range(4):
         ids = np.array(prompts([6] * 5, seed))
         check(models, ids, num_beams=3, num_return_sequences=2, max_new_tokens=10, early_stopping=True)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2"])
+def test_beams_of_other_decoders_equal_transformers(name, tmp_path):
+    """Grouped heads, rotary positions, and windows that older tokens leave."""
+    theirs = llama_models.saved_model(tmp_path, name, max_position_embeddings=40)
+    pair = (AutoModelForCausalLM.from_pretrained(tmp_path), theirs)
+    for seed, length in enumerate((1, 5, 11)):
+        check(
+            pair,
+            np.array(prompts([length] * 3, seed)),
+            num_beams=3,
+            num_return_sequences=2,
+            max_new_tokens=15,
+        )
+    model, rows = pair[0], prompts([4, 9, 2], 7)
+    together = model.generate(rows, num_beams=3, max_new_tokens=12)
+    for got, row in zip(together, rows, strict=True):
+        alone = model.generate([row], num_beams=3, max_new_tokens=12)[0, len(row) :]
+        np.testing.assert_array_equal(got[9 : 9 + len(alone)], alone)
+    cache = model.new_cache(3)
+    for turn in range(3):
+        got = model.generate(rows, past_key_values=cache, max_new_tokens=4, eos_token_id=[])
+        np.testing.assert_array_equal(got, model.generate(rows, max_new_tokens=4, eos_token_id=[]))
+        width = max(map(len, rows))
+        rows = [[*row, *new, turn + 3] for row, new in zip(rows, got[:, width:].tolist(), strict=True)]
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
