@@ -17,7 +17,7 @@ from pymodel.errors import CheckpointError
 
 # What a model of ours is made of, and nothing of what a repository may hold for other libraries.
 MODEL_FILES = ("*.json", "*.txt", "*.jinja", "model*.safetensors")
-TOKENIZER_FILES = ("*.json", "*.txt", "*.jinja")
+TOKENIZER_FILES = ("*.json", "*.txt", "*.jinja", "*.spm")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 

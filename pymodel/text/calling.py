@@ -15,14 +15,14 @@ from pymodel.text.options import EncodingOptions
 from pymodel.text.samples import Sample, samples_of
 
 if TYPE_CHECKING:
-    from pymodel.text.tokenizer import Tokenizer
+    from pymodel.text.encoder import TextEncoder
 
 # Files write 10**30 where a model has no longest sequence.
 NO_LIMIT = 10**20
 
 
-def encode_call(tokenizer: Tokenizer, text: Any, text_pair: Any, options: EncodingOptions) -> BatchEncoding:
-    """What `Tokenizer.__call__` returns for one text, or for one batch of them."""
+def encode_call(tokenizer: TextEncoder, text: Any, text_pair: Any, options: EncodingOptions) -> BatchEncoding:
+    """What `TextEncoder.__call__` returns for one text, or for one batch of them."""
     samples, batched = samples_of(text, text_pair, options.is_split_into_words)
     with _limited(tokenizer, samples, options) as backend:
         try:
@@ -45,7 +45,7 @@ def encode_call(tokenizer: Tokenizer, text: Any, text_pair: Any, options: Encodi
 
 @contextmanager
 def _limited(
-    tokenizer: Tokenizer, samples: Sequence[Sample], options: EncodingOptions
+    tokenizer: TextEncoder, samples: Sequence[Sample], options: EncodingOptions
 ) -> Iterator[tokenizers.Tokenizer]:
     """The backend with the padding and truncation of one call; other threads wait meanwhile."""
     backend = tokenizer.backend_tokenizer
@@ -64,7 +64,7 @@ def _limited(
 
 
 def _truncation(
-    tokenizer: Tokenizer, samples: Sequence[Sample], options: EncodingOptions
+    tokenizer: TextEncoder, samples: Sequence[Sample], options: EncodingOptions
 ) -> dict[str, Any] | None:
     strategy = options.truncation_strategy
     if strategy is None:
@@ -101,7 +101,7 @@ def _truncation(
 
 
 def padding_of(
-    tokenizer: Tokenizer, options: EncodingOptions, truncation: dict[str, Any] | None = None
+    tokenizer: TextEncoder, options: EncodingOptions, truncation: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """How rows are padded, in the words of the `tokenizers` library; None when they are not.
 
@@ -170,7 +170,7 @@ def _columns(
 
 
 def _warn_of_length(
-    tokenizer: Tokenizer, rows: Sequence[tokenizers.Encoding], options: EncodingOptions
+    tokenizer: TextEncoder, rows: Sequence[tokenizers.Encoding], options: EncodingOptions
 ) -> None:
     longest = max(map(len, rows), default=0)
     if options.max_length is None and longest > tokenizer.model_max_length:

@@ -14,11 +14,11 @@ from pymodel.text.chat import Rendered
 from pymodel.text.options import EncodingOptions
 
 if TYPE_CHECKING:
-    from pymodel.text.tokenizer import Tokenizer
+    from pymodel.text.encoder import TextEncoder
 
 
 def encode_chats(
-    tokenizer: Tokenizer,
+    tokenizer: TextEncoder,
     chats: Sequence[Rendered],
     batched: bool,
     options: EncodingOptions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,9 @@ from pymodel.text.families import (
     family_of,
     follow_config,
 )
+from pymodel.text.marian import MARIAN_FILES, marian_backends
 from pymodel.text.settings import TOKEN_ROLES
-from pymodel.text.special_tokens import check_tokens, register_special_tokens, text_of
+from pymodel.text.special_tokens import check_tokens, listed_tokens, register_special_tokens, text_of
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -33,7 +35,7 @@ _CHANGEABLE = (
     *("clean_up_tokenization_spaces", "do_lower_case", "model_input_names", "model_max_length"),
     *("padding_side", "strip_accents", "tokenize_chinese_chars", "truncation_side"),
 )
-_SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm")
+_SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:
@@ -45,14 +47,31 @@ def check_changes(changes: Mapping[str, Any]) -> None:
         )
 
 
-def read_tokenizer(folder: Path, changes: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class TokenizerParts:
+    """What a folder holds of a tokenizer.
+
+    Attributes:
+        backend: the `tokenizers` library's tokenizer.
+        config: `tokenizer_config.json` and what belongs to it, special tokens as text.
+        target: another backend for the texts that a translation is to give, where they are cut otherwise.
+        files: files that stand for the backends when they are saved, their content by name; none where
+            the library's own `tokenizer.json` does.
+    """
+
+    backend: tokenizers.Tokenizer
+    config: dict[str, Any]
+    target: tokenizers.Tokenizer | None = None
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+
+
+def read_tokenizer(folder: Path, changes: Mapping[str, Any]) -> TokenizerParts:
     """The tokenizer in a folder.
 
     Args:
-        folder: holds `tokenizer.json`, or `vocab.txt`, or `vocab.json` and `merges.txt`.
+        folder: holds `tokenizer.json`, or `vocab.txt`, or `vocab.json` and `merges.txt`, or Marian's
+            `source.spm`, `target.spm` and `vocab.json`.
         changes: keys of `tokenizer_config.json` to replace.
-
-    Returns: the `tokenizers` library's tokenizer, and the configuration with all special tokens as text.
 
     Raises: CheckpointError when files are missing, truncated or of another format.
     """
@@ -60,7 +79,7 @@ def read_tokenizer(folder: Path, changes: Mapping[str, Any]) -> tuple[tokenizers
     check_tokens(config, folder / CONFIG_FILE)
     model = _read_json(folder / "config.json")
     family = family_of(config.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type"))
-    given = changes
+    given, target, files = changes, None, {}
     if (folder / TOKENIZER_FILE).is_file():
         backend = _read_backend(folder / TOKENIZER_FILE)
         follow_config(backend, config)
@@ -68,35 +87,46 @@ def read_tokenizer(folder: Path, changes: Mapping[str, Any]) -> tuple[tokenizers
     elif _has_vocabulary(folder):
         backend = backend_of_vocabulary(folder, family, config)
         given = config  # only here are add_bos_token and add_eos_token of the file more than history
+    elif all((folder / name).is_file() for name in MARIAN_FILES):
+        files = {name: _read_bytes(folder / name) for name in MARIAN_FILES}
+        backend, target = marian_backends(files, folder, config)
     else:
         raise CheckpointError(f"{folder}: {_what_is_missing(folder)}")
     _enter_defaults(backend, config, family)
-    register_special_tokens(backend, config, _added_tokens(folder / "added_tokens.json"))
+    backends = [backend] if target is None else [backend, target]
+    register_special_tokens(backends, config, _added_tokens(folder / "added_tokens.json"))
     if given.get("add_bos_token") is not None or given.get("add_eos_token") is not None:
         begin_and_end(backend, config, given)
-    return backend, config
+    return TokenizerParts(backend, config, target, files)
 
 
-def write_tokenizer(folder: Path, backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
-    """Writes `tokenizer.json`, `tokenizer_config.json` and the chat templates.
+def write_tokenizer(folder: Path, parts: TokenizerParts) -> None:
+    """Writes `tokenizer.json`, or the files that stand for it, `tokenizer_config.json` and the chat
+    templates.
 
     Raises: CheckpointError when a file cannot be written; an earlier one is then unchanged.
     """
-    entries = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 10**30, **config}
+    entries = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 10**30, **parts.config}
     templates = entries.pop("chat_template", None) or {}
     if isinstance(templates, str):
         templates = {"default": templates}
     for name in templates:
         if Path(name).name != name:  # names come with checkpoints, and may point anywhere
             raise CheckpointError(f"{folder}: a chat template is called {name!r}, which is no file's name")
-    contents = {TOKENIZER_FILE: backend.to_str(pretty=True), CONFIG_FILE: _json(entries)}
+    if parts.files:
+        contents = dict(parts.files)
+        entries["added_tokens_decoder"] = listed_tokens(parts.backend)
+    else:
+        contents = {TOKENIZER_FILE: parts.backend.to_str(pretty=True).encode()}
+    contents[CONFIG_FILE] = (
+        json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    ).encode()
     for name, template in templates.items():
-        contents[CHAT_TEMPLATE_FILE if name == "default" else f"{CHAT_TEMPLATE_FOLDER}/{name}.jinja"] = (
-            template
-        )
-    for name, content in contents.items():
-        with atomic_file(folder / name, CheckpointError) as stream:
-            stream.write(content.encode())
+        path = CHAT_TEMPLATE_FILE if name == "default" else f"{CHAT_TEMPLATE_FOLDER}/{name}.jinja"
+        contents[path] = template.encode()
+    for path, content in contents.items():
+        with atomic_file(folder / path, CheckpointError) as stream:
+            stream.write(content)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -189,7 +219,8 @@ def _what_is_missing(folder: Path) -> str:
                 f"{TOKENIZER_FILE}: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
             )
     return (
-        f"no {TOKENIZER_FILE} in it, nor vocab.txt, nor vocab.json with merges.txt; "
+        f"no {TOKENIZER_FILE} in it, nor vocab.txt, nor vocab.json with merges.txt or with source.spm and "
+        "target.spm; "
         "name a model folder that holds a tokenizer"
     )
 
@@ -210,6 +241,13 @@ def _read_text(path: Path) -> str:
         raise CheckpointError(f"{path}: cannot be read as text ({problem}); copy it again") from problem
 
 
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem}); copy it again") from problem
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -220,7 +258,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}; copy it again")
     return content
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -13,11 +13,11 @@ from pymodel.text.calling import padding_of
 from pymodel.text.options import EncodingOptions
 
 if TYPE_CHECKING:
-    from pymodel.text.tokenizer import Tokenizer
+    from pymodel.text.encoder import TextEncoder
 
 
-def pad_examples(tokenizer: Tokenizer, examples: Any, options: EncodingOptions) -> BatchEncoding:
-    """What `Tokenizer.pad` returns."""
+def pad_examples(tokenizer: TextEncoder, examples: Any, options: EncodingOptions) -> BatchEncoding:
+    """What `TextEncoder.pad` returns."""
     columns, single, arrays = _columns_of(examples)
     tensor_type = options.return_tensors or ("np" if arrays else None)
     ids = columns["input_ids"]

@@ -6,7 +6,7 @@ on its left (`lstrip`) or right, whether it is found in normalised text, and so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from tokenizers import AddedToken
 
 from pymodel.errors import CheckpointError
 from pymodel.text.settings import TOKEN_ROLES
+
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
 def text_of(token: Any) -> str:
@@ -40,31 +42,45 @@ def check_tokens(config: Mapping[str, Any], path: Path) -> None:
 
 
 def register_special_tokens(
-    backend: tokenizers.Tokenizer, config: dict[str, Any], older_added: Mapping[str, int]
+    backends: Sequence[tokenizers.Tokenizer], config: dict[str, Any], older_added: Mapping[str, int]
 ) -> None:
-    """Makes the tokens that the configuration names match as a whole, and leaves their texts in it."""
+    """Makes the tokens that the configuration names match as a whole, and leaves their texts in it.
+
+    Args:
+        backends: tokenizers of one vocabulary.
+        older_added: ids by token, as older folders keep them in a file of their own.
+    """
     listed = {int(key): value for key, value in (config.pop("added_tokens_decoder", None) or {}).items()}
     roles = {role: config[role] for role in TOKEN_ROLES if config.get(role) is not None}
     additional = config.get("additional_special_tokens") or []
-    special = {text_of(token) for token in [*roles.values(), *additional]}
+    special = {text_of(token): token for token in [*additional, *roles.values()]}
     for token, token_id in older_added.items():
         listed.setdefault(token_id, {"content": token, "special": token in special})
-    present = {token.content: token.special for token in backend.get_added_tokens_decoder().values()}
-    for _, token in sorted(listed.items(), key=lambda item: item[0]):
-        if text_of(token) not in present:
-            added = _added_token(token, token.get("special", False) or text_of(token) in special)
-            backend.add_tokens([added])
-            present[text_of(token)] = added.special
-    for token in [*roles.values(), *additional]:
-        if not present.get(text_of(token), False):
-            backend.add_special_tokens([_added_token(token, special=True)])
-            present[text_of(token)] = True
+    in_order = [listed[token_id] for token_id in sorted(listed)]
+    for backend in backends:
+        present = {token.content: token.special for token in backend.get_added_tokens_decoder().values()}
+        for token in in_order:
+            if text_of(token) not in present:
+                is_special = token.get("special", False) or text_of(token) in special
+                present[text_of(token)] = is_special
+                backend.add_tokens([_added_token(token, is_special)])
+        missing = [token for text, token in special.items() if not present.get(text, False)]
+        backend.add_special_tokens([_added_token(token, special=True) for token in missing])
     config.update({role: text_of(token) for role, token in roles.items()})
     if additional:
         config["additional_special_tokens"] = list(map(text_of, additional))
 
 
+def listed_tokens(backend: tokenizers.Tokenizer) -> dict[str, dict[str, Any]]:
+    """The added tokens of a tokenizer by id, in the form of `added_tokens_decoder`."""
+    added = backend.get_added_tokens_decoder()
+    return {
+        str(token_id): {name: getattr(added[token_id], name) for name in ("content", "special", *_FLAGS)}
+        for token_id in sorted(added)
+    }
+
+
 def _added_token(token: str | Mapping[str, Any], special: bool) -> AddedToken:
     entry = {"content": token} if isinstance(token, str) else token
-    flags = {key: entry[key] for key in ("lstrip", "rstrip", "single_word", "normalized") if key in entry}
+    flags = {key: entry[key] for key in _FLAGS if key in entry}
     return AddedToken(entry["content"], **{"normalized": not special, **flags}, special=special)
