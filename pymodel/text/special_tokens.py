@@ -53,7 +53,9 @@ def register_special_tokens(
     listed = {int(key): value for key, value in (config.pop("added_tokens_decoder", None) or {}).items()}
     roles = {role: config[role] for role in TOKEN_ROLES if config.get(role) is not None}
     additional = config.get("additional_special_tokens") or []
-    special = {text_of(token): token for token in [*additional, *roles.values()]}
+    special: dict[str, Any] = {}
+    for token in [*roles.values(), *additional]:  # new ones get their ids in this order
+        special.setdefault(text_of(token), token)
     for token, token_id in older_added.items():
         listed.setdefault(token_id, {"content": token, "special": token in special})
     in_order = [listed[token_id] for token_id in sorted(listed)]
