@@ -151,7 +151,9 @@ class BeamSearch:
         for owner, beams in enumerate(self._beams):
             if beams.done:
                 continue
-            found = self._candidates(logits[beams.rows] + beams.scores[:, None], generated)
+            totals = logits[beams.rows]
+            totals += beams.scores[:, None]
+            found = self._candidates(totals, generated)
             kept = beams.step(found, [seen[row] for row in beams.rows], generated)
             if not beams.done:
                 parents.append(beams.rows[kept.beams])
@@ -203,5 +205,5 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
     bound = -np.inf
     if len(maxima) > count:
         bound = np.partition(maxima, len(maxima) - count)[len(maxima) - count]
-    places = np.flatnonzero((values >= bound) & (values > -np.inf))
+    places = np.flatnonzero(values >= bound if bound > -np.inf else values > -np.inf)
     return places[np.argsort(-values[places], kind="stable")[:count]]

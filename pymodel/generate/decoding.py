@@ -66,7 +66,7 @@ class Decoding:
         logits = self._first_logits() if generated == 0 else self._next_logits()
         rows = self._rows()
         process_logits(logits, rows.tokens, generated, self._options, rows.lengths + 1 == rows.limits)
-        if np.isneginf(logits).all(axis=1).any():
+        if np.isneginf(logits.max(axis=1)).any():
             raise PymodelError(
                 "generate: every token is forbidden; give bad_words_ids, no_repeat_ngram_size or "
                 "min_new_tokens less to forbid"

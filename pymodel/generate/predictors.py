@@ -136,7 +136,7 @@ class EncoderDecoderPredictor:
 def _checked(logits: np.ndarray) -> np.ndarray:
     """The logits of the last position, as float32 of our own."""
     last: np.ndarray = logits[:, -1].astype(np.float32)
-    if np.isnan(last).any():
+    if np.isnan(last.max(axis=1)).any():  # a maximum with NaN is NaN
         raise PymodelError(
             "generate: the model's logits hold NaN; its weights are damaged or training diverged"
         )
