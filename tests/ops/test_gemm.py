@@ -3,6 +3,9 @@
 The shapes name the regimes of the device kernels (csrc/ops/gemm/gemm.h); the CPU passes the same tests.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -329,3 +332,31 @@ def test_gemm_gives_the_same_bits_in_any_order_of_threads(device: str) -> None:
         return results
 
     run_under_orders(compute)
+
+
+PRINT_BITS = """
+import hashlib, numpy as np, pymodel as pm
+from pymodel import _core
+bits = hashlib.sha256()
+for m, n, k in SHAPES:
+    for dtype in DTYPES:
+        random = np.random.default_rng(0)
+        a, b = (pm.tensor(random.standard_normal(shape), dtype=dtype) for shape in ((m, k), (n, k)))
+        c = pm.zeros((m, n), dtype=dtype)
+        _core.gemm(a._array, b._array.permute([1, 0]), c._array)
+        bits.update(c.numpy().tobytes())
+print(bits.hexdigest())
+"""
+
+
+def test_gemm_gives_the_same_bits_for_any_cache(device: str) -> None:
+    if device != "cpu":
+        pytest.skip("caches of the CPU")
+    source = PRINT_BITS.replace("SHAPES", repr(BLOCK_SHAPES + TILE_SHAPES)).replace("DTYPES", repr(DTYPES))
+    bits = set()
+    for cache in ("131072", "1048576", "16777216", "nonsense"):
+        environment = {**os.environ, "PYMODEL_CPU_L2": cache}
+        command = [sys.executable, "-c", source]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        bits.add(done.stdout)
+    assert len(bits) == 1

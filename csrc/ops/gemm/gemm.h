@@ -16,6 +16,7 @@
 #pragma once
 
 #include "core/activation.h"
+#include "core/caches.h"
 #include "core/kernel.h"
 #include "core/tensor_view.h"
 #include "ops/gemm/gemm_tile_plan.h"
@@ -85,31 +86,35 @@ static inline int64_t gemm_axpy_parts(int64_t k) {
   return (k + gemm_axpy_depth(k) - 1) / gemm_axpy_depth(k);
 }
 
-// Strips of B, each as wide as a panel, that a thread packs at a time.
-constexpr int64_t kGemmStrips = 4;
-
-// Extents of the cache blocks. They depend on the shape alone, and how k is cut on k alone.
+// Extents of the cache blocks: rows, columns and strips follow the caches. How k is cut depends on
+// k alone, because it decides the order of the sums: every machine is to give the same bits.
 struct GemmBlocks {
   int64_t rows, columns;
-  int64_t words;  // along k: 32 bits, a float32 or a pair of bfloat16
+  int64_t words;        // along k: 32 bits, a float32 or a pair of bfloat16
+  int64_t strip_group;  // strips of B, each as wide as a panel, that a thread packs at a time
 
   // Floats of a packed block of A, of the sums of a block of C and of packed strips of B, with up
   // to a panel of padding each way; 64 is a multiple no panel exceeds.
   int64_t packed_a() const { return (rows + 64) * ((words + 15) / 16 * 16); }
   int64_t sums() const { return (rows + 64) * columns; }
-  int64_t strips() const { return kGemmStrips * 64 * words; }
+  int64_t strips() const { return strip_group * 64 * words; }
 };
 
 static inline GemmBlocks gemm_blocks(int64_t m, int64_t n, int64_t k_words) {
-  constexpr int64_t kWords = 1024, kColumns = 1536;
-  constexpr int64_t kPackedA = 768 * kWords;  // 3 MiB, which streams from cache as panels are used
+  constexpr int64_t kWords = 1024, kColumns = 1536, kPanelColumns = 48, kMostStrips = 4;
+  const int64_t cache = second_level_cache() / static_cast<int64_t>(sizeof(float));
   // Cuts are even, and k is cut where chains of sums end (kChainWords of the kernel).
   const int64_t k_cuts = (k_words + kWords - 1) / kWords;
   const int64_t even = k_cuts <= 1 ? k_words : (k_words + 256 * k_cuts - 1) / (256 * k_cuts) * 256;
-  const int64_t limit = kPackedA / (even < 128 ? 128 : even) / 64 * 64;
+  const int64_t deep = even < 128 ? 128 : even;
+  // A may be half as large again as the cache: each panel streams from there or from the next level
+  // while the one before it is used. Strips are used again and again, and take half of the cache.
+  const int64_t rows = 3 * cache / 2 / deep / 64 * 64, strips = cache / 2 / (kPanelColumns * deep);
+  const int64_t limit = rows < 64 ? 64 : rows;
   const int64_t row_cuts = m <= limit ? 1 : (m + limit - 1) / limit;
   return {(m + 64 * row_cuts - 1) / (64 * row_cuts) * 64,
-          n < kColumns ? (n + 15) / 16 * 16 : kColumns, even};
+          n < kColumns ? (n + 15) / 16 * 16 : kColumns, even,
+          strips < 1 ? 1 : (strips < kMostStrips ? strips : kMostStrips)};
 }
 
 // Floats for one product on `threads`; `words` is the extent of k, whole or in pairs. Sums are kept

@@ -21,9 +21,10 @@ constexpr int64_t kFewColumns = 512;
 // Products that take as long as one operation of cpu/parallel.h.
 constexpr int64_t kProductsPerOperation = 8;
 
-// A block of the product: rows and columns of C, and a range of k.
+// A block of the product: rows and columns of C, and a range of k; how many strips are packed at a
+// time.
 struct Block {
-  int64_t row, rows, column, columns, start, depth;
+  int64_t row, rows, column, columns, start, depth, strip_group;
 };
 
 // Where a tile's sums are kept from one block of k to the next.
@@ -161,7 +162,7 @@ static void multiply_block(const Gemm& g, const Block& block, const Team& team,
     }
     if (column >= stop) {
       first = column;
-      stop = smaller(run_end, column + kGemmStrips * kPanelCols);
+      stop = smaller(run_end, column + block.strip_group * kPanelCols);
       pack_panels<kPanelCols>(b + column * g.b.strides[1], g.b.strides[1], g.b.strides[0],
                               stop - first, block.depth, strips);
     }
@@ -210,9 +211,13 @@ static void blocked_product(const Gemm& g) {
         float* c = data_as<float>(g.c) + row * g.c.strides[0] + column;
         const Sums sums = {direct ? c : kept, direct ? g.c.strides[0] : width, direct};
         for (int64_t start = 0; start < k; start += depth) {
-          const Block block = {row,    smaller(extents.rows, m - row),
-                               column, smaller(width, n - column),
-                               start,  smaller(depth, k - start)};
+          const Block block = {row,
+                               smaller(extents.rows, m - row),
+                               column,
+                               smaller(width, n - column),
+                               start,
+                               smaller(depth, k - start),
+                               extents.strip_group};
           if (by_rows) {
             multiply_rows<T, Out>(g, block, team, packed_a, strips, sums);
           } else {

@@ -1,8 +1,11 @@
-// How the CPU cuts a bfloat16 product for the matrix unit: by shape alone, so that the bits do not
-// depend on the number of threads. Shared by the kernel and its workspace.
+// How the CPU cuts a bfloat16 product for the matrix unit: k by shape alone, so that the bits
+// depend neither on the number of threads nor on the caches, which the rest follows. Shared by the
+// kernel and its workspace.
 #pragma once
 
 #include <stdint.h>
+
+#include "core/caches.h"
 
 namespace pymodel {
 
@@ -12,10 +15,9 @@ constexpr int64_t kTileBlockRows = 2048;
 constexpr int64_t kTileBlockColumns = 2048;
 constexpr int64_t kTileBlockDepth = 4096;
 
-// Rows of a task, and the bytes of B that it multiplies them with: about half of a second-level
-// cache of 2 MiB, the other half of which A passes through.
+// Rows of a task. The part of B that it multiplies them with takes three eighths of a second-level
+// cache, and A passes through the rest.
 constexpr int64_t kTileTaskRows = 512;
-constexpr int64_t kTileStripBytes = 768 << 10;
 constexpr int64_t kTileTasks = 16;  // no fewer, if it can be helped, so that threads end together
 
 struct GemmTilePlan {
@@ -49,7 +51,7 @@ static inline GemmTilePlan gemm_tile_plan_cpu(int64_t m, int64_t n, int64_t k) {
   const bool unbound = plan.own_strips && k <= plan.depth;
   plan.columns = unbound ? tile_round(n) : tile_part(n, kTileBlockColumns);
   const int64_t row_tasks = tile_divide(plan.rows, plan.task_rows);
-  const int64_t cached = kTileStripBytes / (2 * plan.depth);
+  const int64_t cached = second_level_cache() * 3 / 8 / (2 * plan.depth);
   const int64_t spread = tile_divide(plan.columns * row_tasks, kTileTasks);
   const int64_t widest = cached < spread ? cached : spread;
   plan.task_columns = tile_part(plan.columns, widest < 64 ? 64 : tile_round(widest));
