@@ -22,11 +22,13 @@ VOCABULARY = 61  # no vector width or tile divides it
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A family's classes in transformers, and what is awkward about a configuration."""
+    """A family's classes in transformers, what is awkward about a configuration, and the deviation of random
+    weights: large enough that the source matters, small enough that no attention is a choice of one."""
 
     config: type[Any]
     model: type[Any]
     options: dict[str, Any]
+    deviation: float = 0.3
 
 
 # Extents that no vector width or tile divides, and every way in which a configuration changes the sums.
@@ -53,12 +55,28 @@ def _bart(**options: Any) -> Case:
     return Case(transformers.BartConfig, transformers.BartForConditionalGeneration, {**_SHAPE, **options})
 
 
+def _marian(**options: Any) -> Case:
+    own = {"eos_token_id": 0, "pad_token_id": VOCABULARY - 1, "decoder_start_token_id": VOCABULARY - 1}
+    return Case(
+        transformers.MarianConfig,
+        transformers.MarianMTModel,
+        {**_SHAPE, "activation_function": "swish", **own, **options},
+        0.2,
+    )
+
+
 CASES: dict[str, Case] = {
     "bart": _bart(),
     "bart-untied": _bart(tie_word_embeddings=False, activation_function="gelu_new"),
     "bart-scaled": _bart(scale_embedding=True, activation_function="relu", d_model=18),
     "bart-tanh": _bart(activation_function="tanh", decoder_layers=1, decoder_attention_heads=1),
     "bart-silu": _bart(activation_function="silu", encoder_layers=1, encoder_attention_heads=8),
+    "marian": _marian(scale_embedding=True),
+    "marian-odd-width": _marian(d_model=21, decoder_attention_heads=7, tie_word_embeddings=False),
+    "marian-two-vocabularies": _marian(share_encoder_decoder_embeddings=False, decoder_vocab_size=67),
+    "marian-untied": _marian(
+        share_encoder_decoder_embeddings=False, tie_word_embeddings=False, activation_function="gelu"
+    ),
 }
 FIRST = list({case.model: name for name, case in reversed(CASES.items())}.values())[::-1]  # of each family
 
@@ -73,7 +91,7 @@ def reference_model(name: str, seed: int = 0, **changes: Any) -> Any:
         for parameter_name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            noise = torch.randn_like(parameter) * 0.3
+            noise = torch.randn_like(parameter) * case.deviation
             is_norm = "norm" in parameter_name and parameter_name.endswith("weight")
             parameter.copy_(1.0 + noise if is_norm else noise)
         if hasattr(model, "final_logits_bias"):

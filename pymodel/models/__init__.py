@@ -38,6 +38,8 @@ from pymodel.models.llama import (
     Qwen2Model,
 )
 from pymodel.models.llama_config import LlamaConfig, MistralConfig, Qwen2Config
+from pymodel.models.marian import MarianModel, MarianMTModel
+from pymodel.models.marian_config import MarianConfig
 from pymodel.models.outputs import BaseModelOutput, CausalLMOutput
 from pymodel.models.pretrained import PretrainedModel
 
@@ -72,6 +74,9 @@ __all__ = [
     "LlamaConfig",
     "LlamaForCausalLM",
     "LlamaModel",
+    "MarianConfig",
+    "MarianMTModel",
+    "MarianModel",
     "MistralConfig",
     "MistralForCausalLM",
     "MistralModel",

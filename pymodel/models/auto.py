@@ -54,6 +54,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "gpt2": Family("gpt2_config", "GPT2Config", "gpt2", base="GPT2Model", causal_lm="GPT2LMHeadModel"),
     "llama": Family("llama_config", "LlamaConfig", "llama", base="LlamaModel", causal_lm="LlamaForCausalLM"),
+    "marian": Family(
+        "marian_config", "MarianConfig", "marian", base="MarianModel", seq2seq_lm="MarianMTModel"
+    ),
     "mistral": Family(
         "llama_config", "MistralConfig", "llama", base="MistralModel", causal_lm="MistralForCausalLM"
     ),

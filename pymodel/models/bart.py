@@ -10,11 +10,10 @@ from typing import Any
 
 from pymodel import nn
 from pymodel.models.bart_config import BartConfig
-from pymodel.models.seq2seq import Seq2SeqLanguageModel, Seq2SeqModel, Seq2SeqPretrainedModel
-from pymodel.models.seq2seq_blocks import Decoder, Encoder
-from pymodel.tensor import Tensor, zeros
+from pymodel.models.seq2seq_families import BlocksLanguageModel, BlocksModel, BlocksPretrainedModel
+from pymodel.tensor import Tensor
 
-_OFFSET = 2  # rows of the position tables before position 0, as in fairseq's dictionary of padding
+_OFFSET = 2  # rows of the position tables before position 0, a habit of fairseq
 
 
 class LearnedPositions(nn.Embedding):
@@ -28,82 +27,32 @@ class LearnedPositions(nn.Embedding):
         return super().forward(positions + _OFFSET)
 
 
-class BartPretrainedModel(Seq2SeqPretrainedModel):
-    """What all BART models share: the configuration, tied weights and initial ones."""
+class BartPretrainedModel(BlocksPretrainedModel):
+    """What all BART models share: the configuration, and what checkpoints may hold."""
 
     config_class = BartConfig
-    base_model_prefix = "model"
     ignored_on_load = (r"^(model\.)?(encoder|decoder)\.version$",)
     optional_weights = (r"^lm_head\.", r"^final_logits_bias$", r"^classification_head\.", r"^qa_outputs\.")
+    # A target that nobody gave is the source: BART learned to write down what it reads.
     decodes_source = True
 
-    config: BartConfig
 
-    @property
-    def tied_weights(self) -> dict[str, str]:
-        """Names that checkpoints leave out, and the parameters they share."""
-        if not self.config.tie_word_embeddings:
-            return {}
-        prefix = "" if self.body is self else f"{self.base_model_prefix}."
-        names = [f"{prefix}{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
-        if isinstance(self, Seq2SeqLanguageModel):
-            names.append("lm_head.weight")
-        return dict.fromkeys(names, f"{prefix}shared.weight")
-
-    def init_parameter(self, name: str, parameter: Tensor) -> None:
-        """Draws the initial values of one parameter: normal with deviation `init_std`, biases and the
-        embedding of padding 0 and the weights of layer norms 1."""
-        super().init_parameter(name, parameter)
-        is_embedding = name.endswith(("shared.weight", "embed_tokens.weight"))
-        if is_embedding and self.config.pad_token_id is not None:
-            nn.init.zeros_(Tensor(parameter._array.select(0, self.config.pad_token_id)))
-
-
-class BartModel(BartPretrainedModel, Seq2SeqModel):
+class BartModel(BartPretrainedModel, BlocksModel):
     """Encoder and decoder, without a head.
 
-    Args:
-        config: its shape.
-        dtype: of the parameters: float32, float16 or bfloat16.
-        device: where they live.
+    Args: as `BlocksModel`.
     """
 
-    def __init__(self, config: BartConfig, dtype: str = "float32", device: str | None = None) -> None:
-        super().__init__(config)
-        where: dict[str, Any] = {"dtype": dtype, "device": device}
-        count, width = config.max_position_embeddings, config.d_model
-        with nn.init.no_init():
-            self.shared = nn.Embedding(config.vocab_size, width, config.pad_token_id, **where)
-            self.encoder = Encoder(config, LearnedPositions(count, width, **where), **where)
-            self.decoder = Decoder(config, LearnedPositions(count, width, **where), **where)
-        if config.tie_word_embeddings:
-            self.encoder.embed_tokens.weight = self.shared.weight
-            self.decoder.embed_tokens.weight = self.shared.weight
-        self.init_weights()
+    def positions(self, **where: Any) -> nn.Module:
+        """A trained table."""
+        return LearnedPositions(self.config.max_position_embeddings, self.config.d_model, **where)
 
 
-class BartForConditionalGeneration(BartPretrainedModel, Seq2SeqLanguageModel):
-    """BART with a head that writes text; the head is the token embedding when tied.
+class BartForConditionalGeneration(BartPretrainedModel, BlocksLanguageModel):
+    """BART with a head that writes text.
 
-    Args: as `BartModel`.
+    Args: as `BlocksModel`.
     """
 
-    final_logits_bias: Tensor
-
-    def __init__(self, config: BartConfig, dtype: str = "float32", device: str | None = None) -> None:
-        super().__init__(config)
-        self.model = BartModel(config, dtype, device)
-        self.register_buffer("final_logits_bias", zeros((1, config.vocab_size), dtype, device))
-        with nn.init.no_init():
-            self.lm_head = nn.Linear(
-                config.d_model, config.vocab_size, bias=False, dtype=dtype, device=device
-            )
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.model.shared.weight
-        else:
-            self.init_parameter("lm_head.weight", self.lm_head.weight)
-
-    @property
-    def head_bias(self) -> Tensor | None:
-        """(vocab_size,), which checkpoints hold and no training changes."""
-        return self.final_logits_bias.view(self.config.vocab_size)
+    body_class = BartModel
+    has_logits_bias = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pymodel.models.seq2seq_config import Seq2SeqConfig
+from pymodel.models.seq2seq_config import OLD_KEYS, Seq2SeqConfig
 
 
 @dataclass(init=False)
@@ -18,20 +18,6 @@ class BartConfig(Seq2SeqConfig):
 
     model_type: ClassVar[str] = "bart"
     embedding_norm: ClassVar[bool] = True
-    # What old checkpoints say of variants that BART is not.
-    foreign_keys: ClassVar[frozenset[str]] = frozenset(
-        {
-            "_num_labels",
-            "add_bias_logits",
-            "add_final_layer_norm",
-            "classif_dropout",
-            "extra_pos_embeddings",
-            "force_bos_token_to_be_generated",
-            "normalize_before",
-            "normalize_embedding",
-            "save_step",
-            "static_position_embeddings",
-        }
-    )
+    foreign_keys: ClassVar[frozenset[str]] = OLD_KEYS
 
     classifier_dropout: float = 0.0

@@ -9,6 +9,23 @@ from pymodel.errors import ConfigError
 from pymodel.models.checks import check_activation, check_divides, check_positive, check_probability
 from pymodel.models.config import PretrainedConfig
 
+# What old checkpoints of BART and Marian say of variants that neither of them is.
+OLD_KEYS = frozenset(
+    {
+        "_num_labels",
+        "add_bias_logits",
+        "add_final_layer_norm",
+        "classif_dropout",
+        "classifier_dropout",
+        "extra_pos_embeddings",
+        "force_bos_token_to_be_generated",
+        "normalize_before",
+        "normalize_embedding",
+        "save_step",
+        "static_position_embeddings",
+    }
+)
+
 
 @dataclass(init=False)
 class Seq2SeqConfig(PretrainedConfig):
@@ -80,9 +97,14 @@ class Seq2SeqConfig(PretrainedConfig):
         check_activation(self, "activation_function")
         if not self.init_std >= 0:
             raise ConfigError(f"init_std must be at least 0, got {self.init_std}")
-        padding = self.pad_token_id
-        if padding is not None and not 0 <= padding < self.vocab_size:
-            raise ConfigError(f"pad_token_id must lie below vocab_size {self.vocab_size}, got {padding}")
+        padding, tokens = self.pad_token_id, min(self.vocab_size, self.target_vocab_size)
+        if padding is not None and not 0 <= padding < tokens:
+            raise ConfigError(f"pad_token_id must be a token, 0 to {tokens - 1}, got {padding}")
+
+    @property
+    def shares_embeddings(self) -> bool:
+        """Whether encoder and decoder may embed tokens with one matrix."""
+        return True
 
     @property
     def source_vocab_size(self) -> int:
