@@ -9,6 +9,8 @@ import numpy as np
 
 from pymodel.models.inputs import token_ids
 
+_ROOM = 64  # tokens to set aside for at first, beside the longest prompt
+
 
 class Sequences:
     """Rows of tokens: a prompt each, then what was generated.
@@ -24,17 +26,13 @@ class Sequences:
         self.prompt_lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
         self.lengths = self.prompt_lengths.copy()
         self.limits = np.asarray(limits, dtype=np.int64)
-        self._tokens = np.zeros((len(prompts), max(1, int(self.limits.max(initial=0)))), dtype=np.int64)
+        width = int(self.lengths.max(initial=0)) + _ROOM
+        self._tokens = np.zeros((len(prompts), width), dtype=np.int64)
         for row, prompt in zip(self._tokens, prompts, strict=True):
             row[: len(prompt)] = prompt
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    @property
-    def capacity(self) -> int:
-        """The most tokens that a row may come to."""
-        return self._tokens.shape[1]
 
     @property
     def tokens(self) -> list[np.ndarray]:
@@ -49,12 +47,14 @@ class Sequences:
     def window(self, starts: np.ndarray, width: int) -> np.ndarray:
         """The tokens of every row from a place of its own on, (rows, width); zeros beyond the memory."""
         places = starts[:, None] + np.arange(width)
-        within = places < self.capacity
+        within = places < self._tokens.shape[1]
         found = np.take_along_axis(self._tokens, np.where(within, places, 0), axis=1)
         return np.where(within, found, 0)
 
     def append(self, rows: np.ndarray, tokens: np.ndarray) -> None:
         """Adds one token to each of these rows."""
+        if self.lengths.max(initial=0) == self._tokens.shape[1]:
+            self._tokens = np.pad(self._tokens, ((0, 0), (0, self._tokens.shape[1])))
         self._tokens[rows, self.lengths[rows]] = tokens
         self.lengths[rows] += 1
 
@@ -73,7 +73,7 @@ class Sequences:
         others = others[: len(self)]
         lengths = np.minimum(self.lengths[: len(others)], self.lengths[others])
         differing = self._tokens[: len(others)] != self._tokens[others]
-        first = np.where(differing.any(axis=1), differing.argmax(axis=1), self.capacity)
+        first = np.where(differing.any(axis=1), differing.argmax(axis=1), lengths)
         return np.asarray(np.minimum(first, lengths))
 
 

@@ -16,6 +16,7 @@ from pymodel.generate.sequences import Sequences, prompts_of
 from pymodel.models.cache import KeyValueCache
 
 _NO_LIMIT = sys.maxsize // 2  # of models with relative positions
+_ROOM = 512  # new tokens to set memory aside for; few texts are longer, and for those it grows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,7 @@ def start(
     if cache is not None:
         _check_cache(cache, given, options)
         return Start(DecoderPredictor(model, cache, lent=True), prompts)
-    own = model.new_cache(len(given), prompts.capacity) if options.use_cache else None
-    return Start(DecoderPredictor(model, own), prompts)
+    return Start(DecoderPredictor(model, _new_cache(model, prompts, options)), prompts)
 
 
 def _start_of_encoder_decoder(
@@ -77,8 +77,15 @@ def _start_of_encoder_decoder(
         )
     starts = [np.array([options.decoder_start_token_id], dtype=np.int64) for _ in sources]
     prompts = Sequences(starts, _limits(starts, options, context))
-    own = model.new_cache(len(sources), prompts.capacity) if options.use_cache else None
-    return Start(EncoderDecoderPredictor(model, sources, own), prompts)
+    return Start(EncoderDecoderPredictor(model, sources, _new_cache(model, prompts, options)), prompts)
+
+
+def _new_cache(model: Any, prompts: Sequences, options: GenerationOptions) -> KeyValueCache | None:
+    if not options.use_cache:
+        return None
+    longest, most = (int(lengths.max(initial=0)) for lengths in (prompts.lengths, prompts.limits))
+    cache: KeyValueCache = model.new_cache(len(prompts), min(most, longest + _ROOM))
+    return cache
 
 
 def _limits(prompts: Sequence[np.ndarray], options: GenerationOptions, context: int) -> np.ndarray:

@@ -123,6 +123,8 @@ class PretrainedModel(nn.Module):
         new = load_weights(model, files)
         model.init_weights(new)
         model.generation_config = GenerationConfig.from_folder(folder, config)
+        for key in vars(model.generation_config).keys() & changes.keys():
+            delattr(model.generation_config, key)  # the call knows better than the folder
         warn_of_new(folder, new)
         model.eval()
         return model

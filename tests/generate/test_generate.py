@@ -307,6 +307,26 @@ def test_generation_config_gives_defaults_and_arguments_come_first(theirs, tmp_p
     assert ours.generate(ids.numpy(), max_new_tokens=3).shape == (1, 9)
 
 
+def test_generation_config_gives_way_to_changes_of_the_configuration(theirs, tmp_path: Path):
+    theirs.save_pretrained(tmp_path)
+    write_generation_config(tmp_path, eos_token_id=3, num_beams=2)
+    ours = GPT2LMHeadModel.from_pretrained(tmp_path, eos_token_id=7)
+    expected = ours.generate([[1, 2]], eos_token_id=7, num_beams=2)
+    np.testing.assert_array_equal(ours.generate([[1, 2]]), expected)
+
+
+def test_generate_grows_its_memory_with_the_text(theirs, tmp_path: Path):
+    """A text far longer than what is set aside, within a limit that nobody could set aside."""
+    config = GPT2Config(vocab_size=9, n_positions=1500, n_embd=4, n_layer=1, n_head=1)
+    pm.manual_seed(0)
+    model = GPT2LMHeadModel(config).eval()
+    options: dict[str, Any] = {"max_new_tokens": 10**12, "eos_token_id": []}
+    assert model.generate([[1], [1, 2, 3]], **options).shape == (2, 3 + 1499)
+    assert model.generate(
+        [[1, 2]], num_beams=2, min_length=700, **{**options, "max_new_tokens": 700}
+    ).shape == (1, 702)
+
+
 def test_generation_config_is_written_as_it_was_read(theirs, tmp_path: Path):
     theirs.save_pretrained(tmp_path / "theirs")
     write_generation_config(tmp_path / "theirs", num_beams=4, cache_implementation="static", max_length=9)
