@@ -32,11 +32,27 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "model_type": "bert", "vocab_size": 53, "hidden_size": 10, "num_attention_heads": 1,
         "hidden_act": "gelu_new", "pad_token_id": 7, "layer_norm_eps": 1e-5,
     },
+    "roberta": {"model_type": "roberta", "vocab_size": 61, "hidden_size": 21, "num_attention_heads": 7},
+    "roberta untied": {
+        "model_type": "roberta", "vocab_size": 58, "hidden_size": 16, "num_attention_heads": 2,
+        "tie_word_embeddings": False, "hidden_act": "silu", "type_vocab_size": 1, "pad_token_id": 3,
+    },
+    "distilbert": {"model_type": "distilbert", "vocab_size": 61, "dim": 15, "n_heads": 5},
+    "distilbert untied": {
+        "model_type": "distilbert", "vocab_size": 47, "dim": 22, "n_heads": 1,
+        "tie_word_embeddings": False, "activation": "relu", "sinusoidal_pos_embds": True,
+    },
 }  # fmt: skip
-COMMON = {
-    "bert": {
-        "num_hidden_layers": 2, "intermediate_size": 37, "max_position_embeddings": MAX_POSITIONS,
-        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+_BERT = {
+    "num_hidden_layers": 2, "intermediate_size": 37, "max_position_embeddings": MAX_POSITIONS,
+    "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+COMMON: dict[str, dict[str, Any]] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "distilbert": {
+        "n_layers": 2, "hidden_dim": 37, "max_position_embeddings": MAX_POSITIONS, "dropout": 0.0,
+        "attention_dropout": 0.0, "qa_dropout": 0.0, "seq_classif_dropout": 0.0,
     },
 }  # fmt: skip
 HEADS = {
@@ -44,10 +60,21 @@ HEADS = {
         "BertForMaskedLM", "BertForPreTraining", "BertForNextSentencePrediction", "BertForQuestionAnswering",
         "BertForSequenceClassification", "BertForTokenClassification",
     ],
+    "roberta": [
+        "RobertaForMaskedLM", "RobertaForQuestionAnswering", "RobertaForSequenceClassification",
+        "RobertaForTokenClassification",
+    ],
+    "distilbert": [
+        "DistilBertForMaskedLM", "DistilBertForQuestionAnswering", "DistilBertForSequenceClassification",
+        "DistilBertForTokenClassification",
+    ],
 }  # fmt: skip
-# Keys of the dropouts that a classifier of texts has, and what turns off those that are on unasked.
-DROPOUTS = {"bert": ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")}
-NO_DROPOUT: dict[str, dict[str, Any]] = {"bert": {}}
+# Keys of the dropouts that a classifier of texts has.
+DROPOUTS = {
+    "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+    "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+    "distilbert": ("dropout", "attention_dropout", "seq_classif_dropout"),
+}
 # A family's first configuration with every head, the others with two.
 CASES = [
     (name, head)

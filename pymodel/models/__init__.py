@@ -27,6 +27,14 @@ from pymodel.models.bert import (
 from pymodel.models.bert_config import BertConfig
 from pymodel.models.cache import KeyValueCache
 from pymodel.models.config import PretrainedConfig
+from pymodel.models.distilbert import (
+    DistilBertForMaskedLM,
+    DistilBertForQuestionAnswering,
+    DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
+    DistilBertModel,
+)
+from pymodel.models.distilbert_config import DistilBertConfig
 from pymodel.models.gpt2 import GPT2LMHeadModel, GPT2Model
 from pymodel.models.gpt2_config import GPT2Config
 from pymodel.models.llama import (
@@ -42,6 +50,14 @@ from pymodel.models.marian import MarianModel, MarianMTModel
 from pymodel.models.marian_config import MarianConfig
 from pymodel.models.outputs import BaseModelOutput, CausalLMOutput
 from pymodel.models.pretrained import PretrainedModel
+from pymodel.models.roberta import (
+    RobertaForMaskedLM,
+    RobertaForQuestionAnswering,
+    RobertaForSequenceClassification,
+    RobertaForTokenClassification,
+    RobertaModel,
+)
+from pymodel.models.roberta_config import RobertaConfig
 
 __all__ = [
     "AutoConfig",
@@ -67,6 +83,12 @@ __all__ = [
     "BertForTokenClassification",
     "BertModel",
     "CausalLMOutput",
+    "DistilBertConfig",
+    "DistilBertForMaskedLM",
+    "DistilBertForQuestionAnswering",
+    "DistilBertForSequenceClassification",
+    "DistilBertForTokenClassification",
+    "DistilBertModel",
     "GPT2Config",
     "GPT2LMHeadModel",
     "GPT2Model",
@@ -85,5 +107,11 @@ __all__ = [
     "Qwen2Config",
     "Qwen2ForCausalLM",
     "Qwen2Model",
+    "RobertaConfig",
+    "RobertaForMaskedLM",
+    "RobertaForQuestionAnswering",
+    "RobertaForSequenceClassification",
+    "RobertaForTokenClassification",
+    "RobertaModel",
     "from_pretrained",
 ]

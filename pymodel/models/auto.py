@@ -52,6 +52,17 @@ FAMILIES: dict[str, Family] = {
         question_answering="BertForQuestionAnswering",
         next_sentence_prediction="BertForNextSentencePrediction",
     ),
+    "distilbert": Family(
+        "distilbert_config",
+        "DistilBertConfig",
+        "distilbert",
+        base="DistilBertModel",
+        masked_lm="DistilBertForMaskedLM",
+        pre_training="DistilBertForMaskedLM",
+        sequence_classification="DistilBertForSequenceClassification",
+        token_classification="DistilBertForTokenClassification",
+        question_answering="DistilBertForQuestionAnswering",
+    ),
     "gpt2": Family("gpt2_config", "GPT2Config", "gpt2", base="GPT2Model", causal_lm="GPT2LMHeadModel"),
     "llama": Family("llama_config", "LlamaConfig", "llama", base="LlamaModel", causal_lm="LlamaForCausalLM"),
     "marian": Family(
@@ -61,6 +72,17 @@ FAMILIES: dict[str, Family] = {
         "llama_config", "MistralConfig", "llama", base="MistralModel", causal_lm="MistralForCausalLM"
     ),
     "qwen2": Family("llama_config", "Qwen2Config", "llama", base="Qwen2Model", causal_lm="Qwen2ForCausalLM"),
+    "roberta": Family(
+        "roberta_config",
+        "RobertaConfig",
+        "roberta",
+        base="RobertaModel",
+        masked_lm="RobertaForMaskedLM",
+        pre_training="RobertaForMaskedLM",
+        sequence_classification="RobertaForSequenceClassification",
+        token_classification="RobertaForTokenClassification",
+        question_answering="RobertaForQuestionAnswering",
+    ),
 }
 TASKS = [f.name for f in dataclasses.fields(Family) if f.name not in ("config_module", "config", "module")]
 

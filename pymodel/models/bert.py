@@ -7,7 +7,7 @@ Understanding", arXiv:1810.04805.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from pymodel import nn, ops
 from pymodel.models.bert_config import BertConfig
@@ -20,11 +20,12 @@ from pymodel.models.heads import (
     PredictionParts,
     QuestionAnswering,
     TextClassifier,
+    TiedDecoder,
     TokenClassifier,
 )
 from pymodel.models.inputs import class_labels, padding_is_unlabelled, token_ids, token_labels
 from pymodel.models.outputs import PreTrainingOutput
-from pymodel.tensor import Tensor, empty, tensor
+from pymodel.tensor import Tensor, tensor
 
 
 class BertBlock(EncoderBlock):
@@ -65,7 +66,7 @@ class BertPretrainedModel(EncoderPretrainedModel):
 
     config_class = BertConfig
     base_model_prefix = "bert"
-    optional_weights = (
+    optional_weights: ClassVar[tuple[str, ...]] = (
         r"(^|\.)pooler\.",
         r"^cls\.predictions\.",
         r"^cls\.seq_relationship\.",
@@ -104,6 +105,7 @@ class BertModel(BertPretrainedModel, EncoderModel):
                 config.layer_norm_eps,
                 config.hidden_dropout_prob,
                 config.pad_token_id,
+                self.padding_position,
                 **where,
             )
             self.encoder = Named(
@@ -113,12 +115,17 @@ class BertModel(BertPretrainedModel, EncoderModel):
         self.init_weights()
 
     @property
+    def padding_position(self) -> int | None:
+        """The row of the table of positions that stands for padding, where there is one."""
+        return None
+
+    @property
     def blocks(self) -> Iterable[EncoderBlock]:
         blocks: Iterable[EncoderBlock] = self.encoder.layer
         return blocks
 
 
-class BertPredictions(nn.Module):
+class BertPredictions(TiedDecoder):
     """The layers that score every token of the vocabulary, under BERT's names."""
 
     def __init__(self, config: BertConfig, embedding: nn.Parameter) -> None:
@@ -129,13 +136,7 @@ class BertPredictions(nn.Module):
             dense=nn.Linear(width, width, activation=activation, **where),
             LayerNorm=nn.LayerNorm(width, eps=config.layer_norm_eps, **where),
         )
-        self.decoder = nn.Linear(width, config.vocab_size, **where)
-        if config.tie_word_embeddings:
-            self.decoder.weight = embedding
-            self.bias = self.decoder.bias
-        else:
-            # transformers keeps both in its files, and computes with the decoder's.
-            self.bias = nn.Parameter(empty((config.vocab_size,), **where))
+        self.add_decoder(embedding, config.tie_word_embeddings)
 
     @property
     def parts(self) -> PredictionParts:

@@ -22,7 +22,7 @@ from pymodel.models.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from pymodel.tensor import Tensor, tensor
+from pymodel.tensor import Tensor, empty, tensor
 
 
 class EncoderHead(EncoderPretrainedModel):
@@ -86,6 +86,24 @@ class PredictionParts(NamedTuple):
                 return self.logits(tokens)
 
         return Deferred(compute)
+
+
+class TiedDecoder(nn.Module):
+    """Base of a head whose `decoder` shares the token embedding, and whose bias has two names."""
+
+    decoder: nn.Linear
+
+    def add_decoder(self, embedding: nn.Parameter, tied: bool) -> None:
+        """Makes the decoder to the rows of the embedding, (vocab_size, width)."""
+        where: dict[str, Any] = {"dtype": embedding.dtype, "device": embedding.device}
+        classes, width = embedding.shape
+        self.decoder = nn.Linear(width, classes, **where)
+        if tied:
+            self.decoder.weight = embedding
+            self.bias = self.decoder.bias
+        else:
+            # transformers keeps both in its files, and computes with the decoder's.
+            self.bias = nn.Parameter(empty((classes,), **where))
 
 
 class MaskedLanguageModel(EncoderHead):
