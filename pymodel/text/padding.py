@@ -70,7 +70,7 @@ def _columns_of(examples: Any) -> tuple[dict[str, list[Any]], bool, bool]:
     if "input_ids" not in given:
         raise DataError(f"pad: expected a column input_ids, got {', '.join(given) or 'none'}")
     ids = given["input_ids"]
-    arrays = isinstance(ids, np.ndarray) or any(isinstance(row, np.ndarray) for row in ids)
+    arrays = hasattr(ids, "__array__") or any(hasattr(row, "__array__") for row in ids)
     plain = {name: _plain(column) for name, column in given.items()}
     ids = plain["input_ids"]
     single = bool(ids) and not isinstance(ids[0], list)
@@ -93,7 +93,7 @@ def _check_alike(examples: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _plain(column: Any) -> Any:
-    """Lists instead of arrays and tuples; numbers and the like stay as they are."""
-    if isinstance(column, np.ndarray):
-        return column.tolist()
+    """Lists instead of arrays, tensors and tuples; numbers and the like stay as they are."""
+    if hasattr(column, "__array__"):
+        return np.asarray(column).tolist()
     return [_plain(row) for row in column] if isinstance(column, (list, tuple)) else column

@@ -85,8 +85,8 @@ class Vocabulary:
 
     def token(self, token_id: int) -> str | None:
         """How the vocabulary spells an id, None when it has no such id."""
-        # The library takes no negative numbers at all.
-        return self._backend.id_to_token(token_id) if token_id >= 0 else None
+        # The library takes no other numbers at all.
+        return self._backend.id_to_token(token_id) if 0 <= token_id < 1 << 32 else None
 
     def token_id(self, token: str) -> int | None:
         """The id of a token as the vocabulary spells it, None when it is not in there."""

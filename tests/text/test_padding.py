@@ -50,6 +50,8 @@ def test_padding_arrays(both: tuple[Tokenizer, Any]) -> None:
     np.testing.assert_array_equal(
         ours.pad(lists, return_tensors="pm")["input_ids"].numpy(), padded["input_ids"]
     )
+    tensors = ours(AWKWARD[:6], padding=True, return_tensors="pm")
+    np.testing.assert_array_equal(ours.pad(tensors)["input_ids"], padded["input_ids"])
     again = ours.pad(ours(AWKWARD[:6]), return_tensors="np")
     np.testing.assert_array_equal(again["input_ids"], padded["input_ids"])
 
