@@ -60,13 +60,17 @@ def register_special_tokens(
         listed.setdefault(token_id, {"content": token, "special": token in special})
     in_order = [listed[token_id] for token_id in sorted(listed)]
     for backend in backends:
-        present = {token.content: token.special for token in backend.get_added_tokens_decoder().values()}
+        present = {token.content: token for token in backend.get_added_tokens_decoder().values()}
         for token in in_order:
-            if text_of(token) not in present:
-                is_special = token.get("special", False) or text_of(token) in special
-                present[text_of(token)] = is_special
-                backend.add_tokens([_added_token(token, is_special)])
-        missing = [token for text, token in special.items() if not present.get(text, False)]
+            added = _added_token(token, token.get("special", False) or text_of(token) in special)
+            old = present.get(text_of(token))
+            # An entry with all its flags is newer than tokenizer.json.
+            if old is None or (repr(old) != repr(added) and all(flag in token for flag in _FLAGS)):
+                present[text_of(token)] = added
+                backend.add_tokens([added])
+        missing = [
+            token for text, token in special.items() if text not in present or not present[text].special
+        ]
         backend.add_special_tokens([_added_token(token, special=True) for token in missing])
     config.update({role: text_of(token) for role, token in roles.items()})
     if additional:

@@ -142,7 +142,10 @@ class Vocabulary:
             raise DataError(
                 f"decode: expected token ids of 0 or more, got {min(numbers)}; drop masked labels first"
             )
-        text: str = self._backend.decode(numbers, skip_special_tokens=skip_special_tokens)
+        if skip_special_tokens:
+            # Not left to the library, which keeps those that are found in normalised text.
+            numbers = [token_id for token_id in numbers if token_id not in self.special_token_ids]
+        text: str = self._backend.decode(numbers, skip_special_tokens=False)
         clean = clean_up_tokenization_spaces
         if (self.clean_up_tokenization_spaces if clean is None else clean) and not self._keeps_spaces:
             return _without_spaces(text)

@@ -205,6 +205,31 @@ def test_auto_tokenizer_tokens_only_the_config_names(tmp_path: Path) -> None:
         assert_same_tokenizer(AutoTokenizer.from_pretrained(tmp_path / f"saved {number}"), theirs)
 
 
+def test_auto_tokenizer_config_corrects_the_flags_of_tokenizer_json(tmp_path: Path) -> None:
+    folder = write(tmp_path, "llama")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for token in content["added_tokens"]:
+        token["normalized"] = True  # as early conversions of Llama have it: "x<s>" is then no begin token
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    old = AutoTokenizer.from_pretrained(folder)
+    assert 1 not in old.encode("x<s>y", add_special_tokens=False)
+    assert old.decode(old.encode("fox"), skip_special_tokens=True) == "fox"
+    right = {str(token["id"]): {**token, "normalized": False} for token in content["added_tokens"]}
+    for token in right.values():
+        del token["id"]
+    write_config = {
+        **json.loads((folder / "tokenizer_config.json").read_text()),
+        "added_tokens_decoder": right,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(write_config))
+    ours, theirs = AutoTokenizer.from_pretrained(folder), stock(folder)
+    assert 1 in ours.encode("x<s>y", add_special_tokens=False)
+    for text in [*AWKWARD, "x<s>y</s> z"]:
+        assert_same(ours(text), theirs(text))
+        # Stock's library goes on showing them when it decodes.
+        assert "<s>" not in ours.decode(ours.encode(text), skip_special_tokens=True)
+
+
 def test_auto_tokenizer_special_tokens_map_of_older_folders(tmp_path: Path) -> None:
     folder = write_wordpiece_vocabulary(tmp_path, tokenizer_class="BertTokenizer")
     (folder / "special_tokens_map.json").write_text(
