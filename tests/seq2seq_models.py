@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from pymodel.models import AutoModelForSeq2SeqLM
 
@@ -65,6 +67,22 @@ def _marian(**options: Any) -> Case:
     )
 
 
+def _t5(**options: Any) -> Case:
+    shape: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "d_model": 22,
+        "d_kv": 6,
+        "d_ff": 37,
+        "num_layers": 2,
+        "num_heads": 3,
+        "relative_attention_num_buckets": 10,
+        "relative_attention_max_distance": 9,
+        "dropout_rate": 0.0,
+        "decoder_start_token_id": 0,
+    }
+    return Case(transformers.T5Config, transformers.T5ForConditionalGeneration, {**shape, **options}, 0.2)
+
+
 CASES: dict[str, Case] = {
     "bart": _bart(),
     "bart-untied": _bart(tie_word_embeddings=False, activation_function="gelu_new"),
@@ -77,6 +95,12 @@ CASES: dict[str, Case] = {
     "marian-untied": _marian(
         share_encoder_decoder_embeddings=False, tie_word_embeddings=False, activation_function="gelu"
     ),
+    "t5": _t5(),
+    "t5-gated-untied": _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_decoder_layers=1),
+    "t5-gated-silu": _t5(
+        feed_forward_proj="gated-silu", num_heads=1, d_kv=5, num_layers=3, num_decoder_layers=2
+    ),
+    "t5-gelu": _t5(feed_forward_proj="gelu", d_model=17, relative_attention_num_buckets=5),
 }
 FIRST = list({case.model: name for name, case in reversed(CASES.items())}.values())[::-1]  # of each family
 
@@ -86,6 +110,10 @@ def reference_model(name: str, seed: int = 0, **changes: Any) -> Any:
     case = CASES[name]
     torch.manual_seed(seed)
     model = case.model(case.config(**{**case.options, **changes}))
+    if "untied" in name and case.config is transformers.T5Config:
+        # transformers 5 unties the head when it finds one in a checkpoint.
+        model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
+        model.all_tied_weights_keys.pop("lm_head.weight")
     model.set_attn_implementation("eager")
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
@@ -107,8 +135,16 @@ def saved_model(folder: Path, name: str, seed: int = 0, **changes: Any) -> Any:
 
 
 def in_float64(model: Any) -> Any:
-    """A copy that computes in float64 throughout."""
-    return copy.deepcopy(model).double()
+    """A copy that computes in float64 throughout, in T5's norms too, which transformers takes in float32."""
+    exact = copy.deepcopy(model).double()
+    for module in exact.modules():
+        if isinstance(module, T5LayerNorm):
+            module.forward = types.MethodType(_exact_norm, module)
+    return exact
+
+
+def _exact_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    return norm.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.variance_epsilon)
 
 
 def trio(folder: Path, name: str, **changes: Any) -> tuple[Any, Any, Any]:

@@ -10,6 +10,7 @@ from pymodel.models.auto import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
     AutoModelForTokenClassification,
     from_pretrained,
 )
@@ -58,6 +59,8 @@ from pymodel.models.roberta import (
     RobertaModel,
 )
 from pymodel.models.roberta_config import RobertaConfig
+from pymodel.models.t5 import T5EncoderModel, T5ForConditionalGeneration, T5Model
+from pymodel.models.t5_config import T5Config
 
 __all__ = [
     "AutoConfig",
@@ -69,6 +72,7 @@ __all__ = [
     "AutoModelForQuestionAnswering",
     "AutoModelForSeq2SeqLM",
     "AutoModelForSequenceClassification",
+    "AutoModelForTextEncoding",
     "AutoModelForTokenClassification",
     "BartConfig",
     "BartForConditionalGeneration",
@@ -113,5 +117,9 @@ __all__ = [
     "RobertaForSequenceClassification",
     "RobertaForTokenClassification",
     "RobertaModel",
+    "T5Config",
+    "T5EncoderModel",
+    "T5ForConditionalGeneration",
+    "T5Model",
     "from_pretrained",
 ]

@@ -34,6 +34,7 @@ class Family:
     question_answering: str = ""
     next_sentence_prediction: str = ""
     seq2seq_lm: str = ""
+    text_encoding: str = ""
 
 
 FAMILIES: dict[str, Family] = {
@@ -82,6 +83,14 @@ FAMILIES: dict[str, Family] = {
         sequence_classification="RobertaForSequenceClassification",
         token_classification="RobertaForTokenClassification",
         question_answering="RobertaForQuestionAnswering",
+    ),
+    "t5": Family(
+        "t5_config",
+        "T5Config",
+        "t5",
+        base="T5Model",
+        seq2seq_lm="T5ForConditionalGeneration",
+        text_encoding="T5EncoderModel",
     ),
 }
 TASKS = [f.name for f in dataclasses.fields(Family) if f.name not in ("config_module", "config", "module")]
@@ -199,6 +208,12 @@ class AutoModelForSeq2SeqLM(_AutoModel):
     """Encoder-decoders that translate or summarise."""
 
     task = "seq2seq_lm"
+
+
+class AutoModelForTextEncoding(_AutoModel):
+    """The encoder alone of models that have a decoder too."""
+
+    task = "text_encoding"
 
 
 def from_pretrained(

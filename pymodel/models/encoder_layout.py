@@ -92,7 +92,13 @@ class EncoderLayout:
 
 
 def encoder_layout(
-    batch: int, sequence: int, attention_mask: Any, device: str, *, padding_is_read: bool = True
+    batch: int,
+    sequence: int,
+    attention_mask: Any,
+    device: str,
+    *,
+    padding_is_read: bool = True,
+    by_distance: bool = False,
 ) -> EncoderLayout:
     """Turns Hugging Face's mask into a layout.
 
@@ -100,6 +106,7 @@ def encoder_layout(
         attention_mask: (batch, sequence), 1 for tokens and 0 for padding, or None.
         padding_is_read: whether anybody looks at the states of padding. If not, it is left out
             altogether and costs nothing; it must then not come before a text.
+        by_distance: whether attention has a bias by distance: then it must not stand in a text either.
 
     Raises: ValueError for a mask of another shape or other values.
     """
@@ -108,11 +115,12 @@ def encoder_layout(
     if mask is None or mask.all():
         return layout
     lengths = mask.sum(axis=1)
-    if not padding_is_read and mask[:, 0].all():
+    at_end = (mask == (np.arange(sequence) < lengths[:, None])).all()
+    if not padding_is_read and mask[:, 0].all() and (at_end or not by_distance):
         layout.kept = np.flatnonzero(mask)
         layout.cu_seqlens = tensor(np.concatenate([[0], np.cumsum(lengths)]), device=device)
         layout.longest = int(lengths.max())
-    elif (mask == (np.arange(sequence) < lengths[:, None])).all():
+    elif at_end:
         layout.key_lengths = tensor(lengths, device=device)
     else:
         bias = np.where(mask, 0.0, -np.inf).astype(np.float32)

@@ -118,6 +118,7 @@ class PretrainedModel(nn.Module):
         elif changes:
             config = cls.config_class.from_dict({**config.to_dict(), **changes})
         files = WeightFiles(folder)
+        config = cls.fitted_config(config, files)
         with nn.init.no_init():
             model = cls(config, dtype or files.dtype, device)  # type: ignore[call-arg]
         new = load_weights(model, files)
@@ -128,6 +129,11 @@ class PretrainedModel(nn.Module):
         warn_of_new(folder, new)
         model.eval()
         return model
+
+    @classmethod
+    def fitted_config(cls, config: Any, files: WeightFiles) -> Any:
+        """The configuration, changed where a family's checkpoints say more about their shape than it does."""
+        return config
 
     def save_pretrained(self, folder: str | os.PathLike[str], max_shard_size: int | str = "5GB") -> None:
         """Writes `config.json`, `model.safetensors` and `generation_config.json`, which

@@ -41,6 +41,8 @@ class Stack(nn.Module):
 class Seq2SeqEncoder(Stack):
     """Base of the encoders; a family computes the states in `_run`."""
 
+    by_distance: ClassVar[bool] = False  # as in `encoder_layout`
+
     def forward(
         self,
         input_ids: Any,
@@ -66,7 +68,14 @@ class Seq2SeqEncoder(Stack):
         self._check_length(sequence, "input_ids")
         device = self.embed_tokens.weight.device
         read = padding_is_read or output_attentions  # weights of packed tokens are made nowhere
-        layout = encoder_layout(batch, sequence, attention_mask, device, padding_is_read=read)
+        layout = encoder_layout(
+            batch,
+            sequence,
+            attention_mask,
+            device,
+            padding_is_read=read,
+            by_distance=self.by_distance,
+        )
         shown = Shown([] if output_hidden_states else None, [] if output_attentions else None)
         last = layout.padded(self._run(ids, layout, shown))
         states = None if shown.states is None else (*map(layout.padded, shown.states), last)

@@ -298,7 +298,7 @@ def test_seq2seq_logits_are_computed_when_read_and_loss_smooths_labels(tmp_path:
 
 
 _DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop")
-DROPOUTS = {"bart": _DROPOUTS, "marian": _DROPOUTS}
+DROPOUTS = {"bart": _DROPOUTS, "marian": _DROPOUTS, "t5": ("dropout_rate",)}
 
 
 @pytest.mark.parametrize("name", FIRST)
