@@ -93,6 +93,13 @@ def gelu(x: Array, dy: Array) -> list[Array]:
     return [0.5 * x * (1.0 + t), dy * slope]
 
 
+def swiglu(gate: Array, up: Array, dy: Array) -> list[Array]:
+    """SiLU of the gate times what it lets through, and both gradients."""
+    gate, up, dy = wide(gate, up, dy)
+    s = 1.0 / (1.0 + np.exp(-gate))
+    return [gate * s * up, dy * up * s * (1.0 + gate * (1.0 - s)), dy * gate * s]
+
+
 def embedding(indices: Array, weight: Array, dy: Array) -> list[Array]:
     """Rows picked from a table, and the table's gradient."""
     gradient = np.zeros(weight.shape)

@@ -23,6 +23,7 @@ SUITES = {
     "attention": Suite("ops.bench_attention", "forward and backward, causal and padded"),
     "layer_norm": Suite("ops.bench_layer_norm", "forward and backward"),
     "rms_norm": Suite("ops.bench_rms_norm", "forward and backward"),
+    "gated_activation": Suite("ops.bench_gated_activation", "SwiGLU's product, and its gradients"),
     "rotary": Suite("ops.bench_rotary", "queries turned by their positions, and the gradient"),
     "softmax": Suite("ops.bench_softmax", "forward and backward"),
     "cross_entropy": Suite("ops.bench_cross_entropy", "forward and backward over a vocabulary"),

@@ -309,6 +309,13 @@ def embedding_backward(
     indices: Array, dy: Array, dweight: Array, padding_index: int, accumulate: bool, /
 ) -> None: ...
 
+# -- gated_activation.cpp ------------------------------------------------------------------------------
+
+def gated_activation_forward(activation: str, gate: Array, up: Array, y: Array, /) -> None: ...
+def gated_activation_backward(
+    activation: str, dy: Array, gate: Array, up: Array, dgate: Array, dup: Array, /
+) -> None: ...
+
 # -- rotary.cpp ----------------------------------------------------------------------------------------
 
 def rotary(

@@ -218,6 +218,10 @@ def elementwise(place: Place) -> Iterator[Case]:
         place, f"gelu {shape}, forward+backward", lambda a: ops.gelu(a, "tanh"),
         lambda a: F.gelu(a, approximate="tanh"), [x], 5 * size, "B", backward=True,
     )  # fmt: skip
+    yield op_case(
+        place, f"gated_activation {shape}, forward+backward", ops.gated_activation, torch_ops.swiglu, [x, y],
+        8 * size, "B", backward=True,
+    )  # fmt: skip
     yield op_case(place, f"add {shape}", lambda a, b: a + b, lambda a, b: a + b, [x, y], 3 * size, "B")
     yield op_case(place, f"sum over rows {shape}", lambda a: a.sum(0), lambda a: a.sum(0), [x], size, "B")
     # No two libraries draw the same mask: ours is held against its own mask by the tests.

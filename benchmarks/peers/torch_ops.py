@@ -79,6 +79,11 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """As transformers computes it."""
+    return F.silu(gate) * up
+
+
 def linear_cross_entropy(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The loss of the products with a vocabulary's embeddings."""
     return F.cross_entropy((x @ weight.t()).float(), targets)

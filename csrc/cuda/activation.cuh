@@ -69,4 +69,30 @@ __device__ __forceinline__ float activation_derivative(Activation kind, float x)
   return 1.0f;
 }
 
+template <Activation kind>
+struct KindConstant {
+  static constexpr Activation value = kind;
+};
+
+// Calls body with the activation as a compile-time constant.
+template <typename Body>
+__device__ __forceinline__ void dispatch_kind(Activation kind, const Body& body) {
+  switch (kind) {
+    case Activation::none:
+      return body(KindConstant<Activation::none>{});
+    case Activation::relu:
+      return body(KindConstant<Activation::relu>{});
+    case Activation::gelu:
+      return body(KindConstant<Activation::gelu>{});
+    case Activation::gelu_tanh:
+      return body(KindConstant<Activation::gelu_tanh>{});
+    case Activation::silu:
+      return body(KindConstant<Activation::silu>{});
+    case Activation::tanh:
+      return body(KindConstant<Activation::tanh>{});
+    case Activation::sigmoid:
+      return body(KindConstant<Activation::sigmoid>{});
+  }
+}
+
 }  // namespace pymodel::PYMODEL_BACKEND

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pymodel import nn
+from pymodel import nn, ops
 from pymodel.models.attention import attend, merge_heads, split_heads
 from pymodel.models.cache import KeyValueCache
 from pymodel.models.checks import ACTIVATIONS
@@ -83,15 +83,17 @@ class LlamaMLP(nn.Module):
 
     def __init__(self, config: LlamaFamilyConfig, **where: Any) -> None:
         super().__init__()
-        width, inner, activation = config.hidden_size, config.intermediate_size, config.hidden_act
+        width, inner = config.hidden_size, config.intermediate_size
         _, _, bias = config.biases()
-        self.gate_proj = nn.Linear(width, inner, bias, ACTIVATIONS[activation], **where)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.gate_proj = nn.Linear(width, inner, bias, **where)
         self.up_proj = nn.Linear(width, inner, bias, **where)
         self.down_proj = nn.Linear(inner, width, bias, **where)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """As `LlamaAttention`."""
-        result: Tensor = self.down_proj(self.gate_proj(x) * self.up_proj(x), residual)
+        hidden = ops.gated_activation(self.gate_proj(x), self.up_proj(x), self.activation)
+        result: Tensor = self.down_proj(hidden, residual)
         return result
 
 

@@ -37,6 +37,7 @@ from pymodel.ops.elementwise import (
     where,
 )
 from pymodel.ops.embedding import embedding
+from pymodel.ops.gated_activation import gated_activation
 from pymodel.ops.layer_norm import layer_norm
 from pymodel.ops.linear import linear, mlp
 from pymodel.ops.linear_cross_entropy import linear_cross_entropy
@@ -91,6 +92,7 @@ __all__ = [
     "exp",
     "expand",
     "flatten",
+    "gated_activation",
     "gelu",
     "get_float32_matmul_precision",
     "layer_norm",

@@ -19,6 +19,7 @@ from benchmarks.ops import (
     bench_cross_entropy,
     bench_elementwise,
     bench_embedding,
+    bench_gated_activation,
     bench_gemm,
     bench_rotary,
     bench_softmax,
@@ -53,6 +54,7 @@ def small_cases(settings: Settings) -> Iterator[Case]:
         yield bench_embedding.embedding(settings, 7, 5, 8, dtype)
         yield bench_elementwise.add(settings, 5, 20, dtype)
         yield bench_elementwise.gelu(settings, 5, 20, dtype)
+        yield bench_gated_activation.swiglu(settings, 5, 20, dtype)
         yield bench_train.training(settings, TINY, 2, 8, dtype, bar=1.0)
         yield bench_generate.generation(settings, TINY, dtype)
     yield bench_gemm.product(settings, 5, 40, 3, "NN", "float16", "small")
@@ -169,6 +171,8 @@ def test_benchmarks_reference_gradients_are_derivatives() -> None:
         (reference.rms_norm(x, w, dy)[1], lambda z: reference.rms_norm(z, w)[0]),
         (reference.softmax(x, dy)[1], lambda z: reference.softmax(z)[0]),
         (reference.gelu(x, dy)[1], lambda z: reference.gelu(z, dy)[0]),
+        (reference.swiglu(x, dy, dy)[1], lambda z: reference.swiglu(z, dy, dy)[0]),
+        (reference.swiglu(dy, x, dy)[2], lambda z: reference.swiglu(dy, z, dy)[0]),
     ):
         for index in np.ndindex(x.shape):
             step = np.zeros_like(x)

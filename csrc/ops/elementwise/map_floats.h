@@ -1,4 +1,4 @@
-// Applies a function of one or two floating tensors block by block, at any strides and types.
+// Applies functions of floating tensors block by block, at any strides and types.
 #pragma once
 
 #include "ops/elementwise/blocks.h"
@@ -14,37 +14,47 @@ using GradientBlock = void (*)(const float* dy, const float* x, float* dx, int64
 // Elementary operations that an elementary function counts as when work is shared out.
 constexpr int64_t kFunctionCost = 8;
 
-static inline void map_floats(const TensorView& out, const TensorView& x, UnaryBlock block,
-                              const void* context) {
-  const StridedLoop<2> loop = make_loop<2>({&out, &x});
-  const int64_t out_stride = loop.inner_stride(0), x_stride = loop.inner_stride(1);
+// Calls block(results, inputs, count) for blocks of views of one shape: `outputs` that are written,
+// then `inputs` that are read.
+template <int outputs, int inputs, typename Block>
+PYMODEL_INLINE void map_blocks(const TensorView* const (&views)[outputs + inputs],
+                               const Block& block) {
+  const StridedLoop<outputs + inputs> loop = make_loop<outputs + inputs>(views);
   for_each_run(loop, kFunctionCost, [&](char* const* p, int64_t count) {
-    float inputs[kBlock], results[kBlock];
+    float buffers[outputs + inputs][kBlock];
     for (int64_t i = 0; i < count; i += kBlock) {
       const int64_t n = count - i < kBlock ? count - i : kBlock;
-      char* place = p[0] + i * out_stride;
-      float* target = float_target(out.dtype, place, out_stride, results);
-      block(load_floats(x.dtype, p[1] + i * x_stride, x_stride, n, inputs), target, n, context);
-      store_floats(out.dtype, target, n, place, out_stride);
+      float* results[outputs];
+      const float* values[inputs];
+      for (int v = 0; v < outputs + inputs; ++v) {
+        const int64_t stride = loop.inner_stride(v);
+        char* place = p[v] + i * stride;
+        if (v < outputs) {
+          results[v] = float_target(views[v]->dtype, place, stride, buffers[v]);
+        } else {
+          values[v - outputs] = load_floats(views[v]->dtype, place, stride, n, buffers[v]);
+        }
+      }
+      block(results, values, n);
+      for (int v = 0; v < outputs; ++v) {
+        const int64_t stride = loop.inner_stride(v);
+        store_floats(views[v]->dtype, results[v], n, p[v] + i * stride, stride);
+      }
     }
+  });
+}
+
+static inline void map_floats(const TensorView& out, const TensorView& x, UnaryBlock block,
+                              const void* context) {
+  map_blocks<1, 1>({&out, &x}, [&](float* const* to, const float* const* from, int64_t n) {
+    block(from[0], to[0], n, context);
   });
 }
 
 static inline void map_gradient(const TensorView& dx, const TensorView& dy, const TensorView& x,
                                 GradientBlock block, const void* context) {
-  const StridedLoop<3> loop = make_loop<3>({&dx, &dy, &x});
-  const int64_t dx_stride = loop.inner_stride(0), dy_stride = loop.inner_stride(1);
-  const int64_t x_stride = loop.inner_stride(2);
-  for_each_run(loop, kFunctionCost, [&](char* const* p, int64_t count) {
-    float gradients[kBlock], inputs[kBlock], results[kBlock];
-    for (int64_t i = 0; i < count; i += kBlock) {
-      const int64_t n = count - i < kBlock ? count - i : kBlock;
-      char* place = p[0] + i * dx_stride;
-      float* target = float_target(dx.dtype, place, dx_stride, results);
-      block(load_floats(dy.dtype, p[1] + i * dy_stride, dy_stride, n, gradients),
-            load_floats(x.dtype, p[2] + i * x_stride, x_stride, n, inputs), target, n, context);
-      store_floats(dx.dtype, target, n, place, dx_stride);
-    }
+  map_blocks<1, 2>({&dx, &dy, &x}, [&](float* const* to, const float* const* from, int64_t n) {
+    block(from[0], from[1], to[0], n, context);
   });
 }
 
