@@ -26,6 +26,7 @@ from pymodel.text.special_tokens import check_tokens, listed_tokens, register_sp
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 CHAT_TEMPLATE_FOLDER = "additional_chat_templates"
 # The entries of its configuration that a user may replace when reading a tokenizer.
@@ -118,9 +119,10 @@ def write_tokenizer(folder: Path, parts: TokenizerParts) -> None:
         entries["added_tokens_decoder"] = listed_tokens(parts.backend)
     else:
         contents = {TOKENIZER_FILE: parts.backend.to_str(pretty=True).encode()}
-    contents[CONFIG_FILE] = (
-        json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    ).encode()
+    contents[CONFIG_FILE] = _json(entries)
+    if (folder / SPECIAL_TOKENS_FILE).is_file():  # readers believe an older one, where there is one
+        named = (*TOKEN_ROLES, "additional_special_tokens")
+        contents[SPECIAL_TOKENS_FILE] = _json({name: entries[name] for name in named if entries.get(name)})
     for name, template in templates.items():
         path = CHAT_TEMPLATE_FILE if name == "default" else f"{CHAT_TEMPLATE_FOLDER}/{name}.jinja"
         contents[path] = template.encode()
@@ -132,7 +134,7 @@ def write_tokenizer(folder: Path, parts: TokenizerParts) -> None:
 def _read_config(folder: Path) -> dict[str, Any]:
     """`tokenizer_config.json` with what stands in files of its own: special tokens, chat templates."""
     config = _read_json(folder / CONFIG_FILE)
-    special_tokens = _read_json(folder / "special_tokens_map.json")
+    special_tokens = _read_json(folder / SPECIAL_TOKENS_FILE)
     if "added_tokens_decoder" not in config:  # with it the older file is out of date
         config |= special_tokens
     extra = config.pop("extra_special_tokens", None)
@@ -258,3 +260,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}; copy it again")
     return content
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

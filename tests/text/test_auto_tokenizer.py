@@ -243,6 +243,15 @@ def test_auto_tokenizer_special_tokens_map_of_older_folders(tmp_path: Path) -> N
     assert_same(ours(texts), theirs(texts))
 
 
+def test_auto_tokenizer_saved_over_an_older_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path, "wordpiece")
+    (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": "[PAD]", "cls_token": "[CLS]"}))
+    ours = AutoTokenizer.from_pretrained(folder)
+    ours.pad_token = "[SEP]"
+    ours.save_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder).pad_token == stock(folder).pad_token == "[SEP]"
+
+
 def test_auto_tokenizer_sides_of_a_files_own_padding(tmp_path: Path) -> None:
     folder = write(tmp_path, "wordpiece")
     backend = wordpiece()
