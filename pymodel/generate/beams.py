@@ -67,7 +67,7 @@ class BeamsOfPrompt:
         """Takes the candidates of a step and returns those that stay open.
 
         Args:
-            candidates: as `find_candidates` gives them.
+            candidates: best first, or as they were drawn.
             tokens: of every open beam so far.
             generated: how many of them are new.
         """
@@ -93,7 +93,9 @@ class BeamsOfPrompt:
         self.ended.append(Hypothesis(tokens, float(self._penalised(score, generated))))
 
     def _penalised(self, score: np.float32, generated: int) -> np.float32:
-        return np.float32(score / np.float32(max(1, generated) ** self._options.length_penalty))
+        with np.errstate(over="ignore", divide="ignore"):  # of absurd penalties, which leave 0 or -inf
+            divisor = np.float32(np.float64(max(1, generated)) ** self._options.length_penalty)
+            return np.float32(score / divisor)
 
     def _is_done(self, generated: int) -> bool:
         options = self._options

@@ -253,6 +253,13 @@ def test_beams_up_to_the_context_and_of_nothing(models):
     assert model.generate(np.zeros((0, 4), dtype=np.int64), num_beams=3).shape == (0, 4)
 
 
+@pytest.mark.parametrize("length_penalty", [1e4, -1e4])
+def test_beams_with_an_absurd_penalty(models, length_penalty):
+    ids = prompts([4])
+    out = models[0].generate(ids, num_beams=3, length_penalty=length_penalty, max_new_tokens=9)
+    assert out.shape[1] > 4
+
+
 def test_beams_that_run_out_of_tokens_end(models):
     model = models[0]
     everything = [[token] for token in range(19)]
