@@ -26,10 +26,12 @@ class GenerateOutput(ModelOutput):
     sequences: what it returns without.
     sequences_scores: (rows,) float32, with beams: log probability of the new tokens over their number to
         the power of `length_penalty`.
+    past_key_values: of a decoder without beams, the cache that a later call may go on from.
     """
 
     sequences: np.ndarray
     sequences_scores: np.ndarray | None = None
+    past_key_values: KeyValueCache | None = None
 
 
 def generate(
@@ -62,12 +64,12 @@ def generate(
             is as `model.generation_config` says, then as it is there. Without sampling, temperature, top_k,
             top_p, min_p and seed have no effect.
         attention_mask: (batch, sequence), 0 where a prompt is padded, on either side.
-        past_key_values: a cache of `model.new_cache(batch)`, in which everything but the last token stays: a
-            later call, whose input_ids go on from this one's, then reads only what is new. What it holds
-            of another text is dropped.
+        past_key_values: a cache, new from `model.new_cache(batch)` or of an earlier call, in which everything
+            but the last token stays: a later call, whose input_ids go on from this one's, then reads only
+            what is new. What it holds of another text is dropped.
         tokenizer: needed to find stop_strings.
         streamer: takes the tokens of a single prompt as they come, such as `TextStreamer`.
-        return_dict_in_generate: return a `GenerateOutput`, which has the scores of beams too.
+        return_dict_in_generate: return a `GenerateOutput`, which has the scores of beams and the cache too.
 
     Returns: (batch * num_return_sequences, sequence + new) int64: the prompts as they were given
     (lists of unequal length padded on the left), then the new tokens up to and including an end
@@ -90,7 +92,7 @@ def generate(
     chosen = options_of(model, {**options, **named})
     if chosen.stops and tokenizer is None:
         raise ConfigError("stop_strings are found in text: pass the model's tokenizer too, tokenizer=...")
-    began = start(model, input_ids, attention_mask, chosen, past_key_values)
+    began = start(model, input_ids, attention_mask, chosen, past_key_values, return_dict_in_generate)
     scores = None
     if chosen.num_beams > 1:
         if streamer is not None:
@@ -102,7 +104,7 @@ def generate(
     given = _as_given(model, input_ids, began, padding)
     given = np.repeat(given, chosen.num_return_sequences, axis=0)
     sequences = np.concatenate([given, padded(new_tokens, padding)], axis=1)
-    return GenerateOutput(sequences, scores) if return_dict_in_generate else sequences
+    return GenerateOutput(sequences, scores, began.cache) if return_dict_in_generate else sequences
 
 
 def _from_beams(began: Start, options: GenerationOptions) -> tuple[list[np.ndarray], np.ndarray]:

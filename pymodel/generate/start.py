@@ -21,10 +21,12 @@ _ROOM = 512  # new tokens to set memory aside for; few texts are longer, and for
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """predictor: its rows are the prompts; prompts: where the rows start."""
+    """predictor: its rows are the prompts; prompts: where the rows start; cache: what a later call may go on
+    from, when that was asked for."""
 
     predictor: Predictor
     prompts: Sequences
+    cache: KeyValueCache | None = None
 
 
 def start(
@@ -33,10 +35,12 @@ def start(
     attention_mask: Any,
     options: GenerationOptions,
     cache: KeyValueCache | None = None,
+    keep_cache: bool = False,
 ) -> Start:
     """Checks what a model is to continue and sets up its predictor.
 
-    Args: as `generate`; `cache` is its past_key_values.
+    Args: as `generate`; `cache` is its past_key_values; `keep_cache`, whether a new one will be wanted
+    afterwards, where there can be one.
 
     Raises: PymodelError for an empty prompt and for one that fills the model's context; ConfigError for
     options that do not fit the model; ValueError or TypeError for ids that are no token ids of it.
@@ -54,8 +58,9 @@ def start(
     prompts = Sequences(given, _limits(given, options, context))
     if cache is not None:
         _check_cache(cache, given, options)
-        return Start(DecoderPredictor(model, cache, lent=True), prompts)
-    return Start(DecoderPredictor(model, _new_cache(model, prompts, options)), prompts)
+    lent = cache is not None or (keep_cache and options.num_beams == 1)
+    used = _new_cache(model, prompts, options) if cache is None else cache
+    return Start(DecoderPredictor(model, used, lent), prompts, used if lent else None)
 
 
 def _start_of_encoder_decoder(

@@ -167,6 +167,20 @@ def test_conversation_reads_only_what_is_new(model, monkeypatch, options):
         history = [*got[0].tolist(), *text(4, turn + 1)]
 
 
+def test_conversation_goes_on_from_what_generate_returned(model):
+    rows = [text(9, 0), text(4, 1)]
+    ends = list(range(0, 61, 7))
+    out = model.generate(rows, max_new_tokens=6, eos_token_id=ends, return_dict_in_generate=True)
+    assert set(out.keys()) == {"sequences", "past_key_values"}
+    held = [row.tolist() for row in out.past_key_values.tokens]
+    more = [[*row, *text(3, 5)] for row in held]
+    options: dict[str, Any] = {"max_new_tokens": 6, "return_dict_in_generate": True}
+    again = model.generate(more, past_key_values=out.past_key_values, **options)
+    np.testing.assert_array_equal(again.sequences, model.generate(more, max_new_tokens=6))
+    assert model.generate(rows, use_cache=False, **options).past_key_values is None
+    assert model.generate(rows, num_beams=2, **options).past_key_values is None
+
+
 def test_conversation_that_takes_another_turn_drops_what_differs(model, monkeypatch):
     cache = model.new_cache(1)
     first = model.generate([text(9, 0)], past_key_values=cache, max_new_tokens=6)[0].tolist()
