@@ -20,16 +20,28 @@ PYMODEL_INLINE Vec polynomial(const float (&coefficients)[count], Vec x) {
   return result;
 }
 
+// max(low, x), with NaN staying NaN, as one instruction, where GCC makes two of it.
+PYMODEL_INLINE Vec at_least(float low, Vec x) {
+#ifdef PYMODEL_AVX512
+  return _mm512_max_ps(broadcast(low), x);
+#else
+  return max(broadcast(low), x);
+#endif
+}
+
 // e^x = 2^n e^r with n an integer and |r| at most ln(2) / 2.
 struct ExpParts {
   Vec magic_n;   // 1.5 * 2^23 + n: its lowest bits are those of n
   Vec n;         // as a float
-  Vec mantissa;  // e^r, relative error at most 1.1e-7
+  Vec mantissa;  // e^r from the polynomial that was given
 };
 
-PYMODEL_INLINE ExpParts exp_parts(Vec x) {
-  constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
-                                     0.041666217f, 0.008375129f, 0.0013948581f};
+// Of e^r, with a relative error of at most 1.1e-7.
+constexpr float kExpCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
+                                      0.041666217f, 0.008375129f, 0.0013948581f};
+
+template <int count>
+PYMODEL_INLINE ExpParts exp_parts(const float (&coefficients)[count], Vec x) {
   // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
   const Vec magic = broadcast(12582912.0f);
   const Vec magic_n = fma(x, broadcast(1.44269504f), magic);
@@ -37,46 +49,48 @@ PYMODEL_INLINE ExpParts exp_parts(Vec x) {
   // ln 2 in two parts, the first exact in the products that occur.
   Vec r = fma(n, broadcast(-0.693359375f), x);
   r = fma(n, broadcast(2.12194440e-4f), r);
-  return {magic_n, n, polynomial(kCoefficients, r)};
+  return {magic_n, n, polynomial(coefficients, r)};
 }
 
 constexpr int32_t kMagicBits = 0x4b400000;  // of 1.5 * 2^23
-constexpr float kExpLowest = -87.33f;       // below it, the result would be subnormal and is 0
+constexpr float kExpLowest = -87.33f;       // below it, e^x would be subnormal
 
-// e^x with a relative error of at most 1.1e-7; 0 below -87.33 (where the result would be
-// subnormal), infinity above 88.72, NaN for NaN.
-PYMODEL_INLINE Vec exp(Vec x) {
-  const Vec below = min(broadcast(89.0f), x);  // in this order NaN stays
+// `bounded` says that x is at most 88, which spares some care.
+template <bool bounded>
+PYMODEL_INLINE Vec exp_or_zero(Vec x) {
+  const Vec below = bounded ? x : min(broadcast(89.0f), x);  // in this order NaN stays
 #ifdef PYMODEL_AVX512
-  const ExpParts parts = exp_parts(below);
+  const ExpParts parts = exp_parts(kExpCoefficients, below);
   // The mask also spares the scaling the slow path of subnormal results.
   const __mmask16 kept = _mm512_cmp_ps_mask(x, broadcast(kExpLowest), _CMP_NLT_UQ);
   return _mm512_maskz_scalef_ps(kept, parts.mantissa, parts.n);
 #else
-  const ExpParts parts = exp_parts(max(broadcast(kExpLowest), below));
-  // 2^n is put together in the exponent field, in two factors because n reaches 128.
+  const ExpParts parts = exp_parts(kExpCoefficients, max(broadcast(kExpLowest), below));
+  // 2^n is put together in the exponent field, in two factors where n may reach 128.
   const IntVec exponent = reinterpret_cast<IntVec>(parts.magic_n) - kMagicBits;
-  const IntVec half = exponent >> 1;
-  const Vec scale = reinterpret_cast<Vec>((half + 127) << 23);
-  const Vec rest = reinterpret_cast<Vec>((exponent - half + 127) << 23);
-  return select(x < broadcast(kExpLowest), zero(), parts.mantissa * scale * rest);
+  const IntVec half = bounded ? IntVec{} : exponent >> 1;
+  Vec result = parts.mantissa;
+  if (!bounded) result *= reinterpret_cast<Vec>((half + 127) << 23);
+  result *= reinterpret_cast<Vec>((exponent - half + 127) << 23);
+  return select(x < broadcast(kExpLowest), zero(), result);
 #endif
 }
 
-// e^x as `exp` gives it for x up to 88, without the care for larger x: what a softmax needs, which
-// subtracts the maximum first. NaN stays NaN.
-PYMODEL_INLINE Vec exp_bounded(Vec x) {
-#ifdef PYMODEL_AVX512
-  const ExpParts parts = exp_parts(x);
-  const __mmask16 kept = _mm512_cmp_ps_mask(x, broadcast(kExpLowest), _CMP_NLT_UQ);
-  return _mm512_maskz_scalef_ps(kept, parts.mantissa, parts.n);
-#else
-  const ExpParts parts = exp_parts(max(broadcast(kExpLowest), x));
-  // n is at most 127 here: one factor holds 2^n.
-  const IntVec exponent = reinterpret_cast<IntVec>(parts.magic_n) - kMagicBits;
-  const Vec scale = reinterpret_cast<Vec>((exponent + 127) << 23);
-  return select(x < broadcast(kExpLowest), zero(), parts.mantissa * scale);
-#endif
+// e^x with a relative error of at most 1.1e-7; 0 below -87.33 (where the result would be
+// subnormal), infinity above 88.72, NaN for NaN.
+PYMODEL_INLINE Vec exp(Vec x) { return exp_or_zero<false>(x); }
+
+// The same for x up to 88: what a softmax needs, which subtracts the maximum first. NaN stays NaN.
+PYMODEL_INLINE Vec exp_bounded(Vec x) { return exp_or_zero<true>(x); }
+
+// e^x for x up to 88 by a polynomial of the caller's choice. Below -87.33 it stays at 2^-126, which
+// vanishes beside the largest term of a softmax, 1. NaN stays NaN.
+template <int count>
+PYMODEL_INLINE Vec exp_or_tiny(const float (&coefficients)[count], Vec x) {
+  const ExpParts parts = exp_parts(coefficients, at_least(kExpLowest, x));
+  // The low bits of magic_n are n, which is added to the exponent as it is.
+  const IntVec exponent = reinterpret_cast<IntVec>(parts.magic_n) << 23;
+  return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(parts.mantissa) + exponent);
 }
 
 // Natural logarithm, relative error at most 1.2e-7; -infinity at 0, NaN below.

@@ -18,30 +18,6 @@
 
 namespace pymodel::cpu::PYMODEL_ISA {
 
-// max(low, x), with NaN staying NaN, as one instruction, where GCC makes two of it.
-PYMODEL_INLINE Vec at_least(float low, Vec x) {
-#ifdef PYMODEL_AVX512
-  return _mm512_max_ps(broadcast(low), x);
-#else
-  return max(broadcast(low), x);
-#endif
-}
-
-// e^x for x up to 88, from a polynomial for |x| <= ln(2) / 2. Below -87.33 it stays at 2^-126,
-// which vanishes beside the largest term of a softmax, 1. NaN stays NaN.
-template <int count>
-PYMODEL_INLINE Vec exp_term(const float (&coefficients)[count], Vec x) {
-  const Vec bounded = at_least(-87.33f, x);
-  const Vec magic = broadcast(12582912.0f);  // adding 1.5 * 2^23 rounds to the nearest integer
-  const Vec shifted = fma(bounded, broadcast(1.44269504f), magic);
-  const Vec n = shifted - magic;
-  Vec r = fma(n, broadcast(-0.693359375f), bounded);
-  r = fma(n, broadcast(2.12194440e-4f), r);
-  // The low bits of `shifted` are n, which is added to the exponent as it is.
-  const IntVec exponent = reinterpret_cast<IntVec>(shifted) << 23;
-  return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(polynomial(coefficients, r)) + exponent);
-}
-
 // Copies rows to float32 rows of length ld, a whole number of vectors. Columns up to the next
 // vector and rows up to padded_rows become zeros.
 template <typename T>
@@ -72,11 +48,7 @@ struct FloatProducts {
   struct Unit {};                         // what a thread holds while it multiplies
 
   // With a relative error of at most 1.1e-7.
-  PYMODEL_INLINE Vec exponential(Vec x) {
-    constexpr float kCoefficients[] = {1.0f,         1.0f,         0.5f,         0.16666415f,
-                                       0.041666217f, 0.008375129f, 0.0013948581f};
-    return exp_term(kCoefficients, x);
-  }
+  PYMODEL_INLINE Vec exponential(Vec x) { return exp_or_tiny(kExpCoefficients, x); }
 
   template <typename T>
   PYMODEL_INLINE void load_keys(const T* from, int64_t stride, int64_t rows, int64_t columns,

@@ -19,7 +19,7 @@ struct UnitProducts {
   // With a relative error of at most 3e-6: what is made of it has 8 bits.
   PYMODEL_INLINE Vec exponential(Vec x) {
     constexpr float kCoefficients[] = {1.0f, 0.99996686f, 0.50003016f, 0.167874739f, 0.0415138379f};
-    return exp_term(kCoefficients, x);
+    return exp_or_tiny(kCoefficients, x);
   }
 
   // Up to 32 elements, the others zero, as a vector without meaning for arithmetic.
@@ -29,28 +29,25 @@ struct UnitProducts {
   }
   PYMODEL_INLINE void store_words(bfloat16* to, Vec words) { memcpy(to, &words, sizeof words); }
 
-  // The 16-bit elements of two vectors side by side: a0 b0 a1 b1 ..., from half `upper` of both.
-  PYMODEL_INLINE Vec interleaved(Vec a, Vec b, bool upper) {
-    alignas(64) static constexpr uint16_t kOrder[2][32] = {
-        {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-         8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
-        {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
-         24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+  // The 16-bit elements of two vectors, the second's counted from 32, in one of two orders.
+  typedef uint16_t Orders[2][32];
+  PYMODEL_INLINE Vec shuffled(Vec a, Vec b, const Orders& orders, bool second) {
     return reinterpret_cast<Vec>(_mm512_permutex2var_epi16(reinterpret_cast<__m512i>(a),
-                                                           _mm512_load_si512(kOrder[upper]),
+                                                           _mm512_load_si512(orders[second]),
                                                            reinterpret_cast<__m512i>(b)));
   }
-  // The even or the odd 16-bit elements of two vectors, one vector's after the other's.
-  PYMODEL_INLINE Vec separated(Vec a, Vec b, bool odd) {
-    alignas(64) static constexpr uint16_t kOrder[2][32] = {
-        {0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
-         32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62},
-        {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-         33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63}};
-    return reinterpret_cast<Vec>(_mm512_permutex2var_epi16(reinterpret_cast<__m512i>(a),
-                                                           _mm512_load_si512(kOrder[odd]),
-                                                           reinterpret_cast<__m512i>(b)));
-  }
+  // Side by side, a0 b0 a1 b1 ...: of their first halves, or of their second ones.
+  alignas(64) static constexpr Orders kInterleaved = {
+      {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+      {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+       24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+  // One vector's after the other's: the even elements, or the odd ones.
+  alignas(64) static constexpr Orders kSeparated = {
+      {0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+       32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62},
+      {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+       33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63}};
 
   static void load_keys(const bfloat16* from, int64_t stride, int64_t rows, int64_t columns,
                         bfloat16* to, int64_t ld, int64_t padded_rows) {
@@ -87,8 +84,8 @@ struct UnitProducts {
           load_block(block + 16 * stride, stride, rows - row - 16, columns - j, right);
           for (int word = 0; word < kLanes; ++word) {
             bfloat16* out = to + (j + 2 * word) * kTile + line;
-            store_words(out, separated(left[word], right[word], false));
-            store_words(out + kTile, separated(left[word], right[word], true));
+            store_words(out, shuffled(left[word], right[word], kSeparated, false));
+            store_words(out + kTile, shuffled(left[word], right[word], kSeparated, true));
           }
         }
       }
@@ -116,8 +113,8 @@ struct UnitProducts {
         const bfloat16* source = from + i * stride + j;
         const Vec even = i < rows ? load_words(source, columns - j) : zero();
         const Vec odd = i + 1 < rows ? load_words(source + stride, columns - j) : zero();
-        store_words(to + i * ld + 2 * j, interleaved(even, odd, false));
-        store_words(to + i * ld + 2 * j + 32, interleaved(even, odd, true));
+        store_words(to + i * ld + 2 * j, shuffled(even, odd, kInterleaved, false));
+        store_words(to + i * ld + 2 * j + 32, shuffled(even, odd, kInterleaved, true));
       }
     }
   }
