@@ -124,20 +124,10 @@ static typename P::Element* tile_weights(const AttentionForward& args, const For
   if (!P::kInPlace && region.partial) memset(weights, 0, kTile * kTile * sizeof(Element));
   float* maximum = s.maximum + index * kTile;
   float* total = s.total + index * kTile;
-  float factor = args.scale;
-  if (args.bias.data != nullptr) {
-    add_bias<T>(args, queries, region, s.staging, s.elements, s.scores);
-    factor = 1.0f;
-  }
-  if (args.dropout.active) fill_keep(args, queries, region, s.elements);
-  const float* keep = args.dropout.active ? s.elements : nullptr;
-  if (region.masked || args.bias.data != nullptr || args.dropout.active) {
-    softmax_tile<P, true>(queries, region, factor, s.scores, keep, maximum, total, s.rescale,
-                          weights);
-  } else {
-    softmax_tile<P, false>(queries, region, factor, s.scores, keep, maximum, total, s.rescale,
-                           weights);
-  }
+  const ScoreTerms terms =
+      score_terms<T>(args, queries, region, region.masked, s.staging, s.elements, s.scores);
+  const auto softmax = terms.careful ? softmax_tile<P, true> : softmax_tile<P, false>;
+  softmax(queries, region, terms.factor, s.scores, terms.keep, maximum, total, s.rescale, weights);
   return weights;
 }
 

@@ -147,18 +147,11 @@ static void gradient_tile(const AttentionInputs& args, const GradientScratch<P>&
   }
   multiply_with_keys<P>(region, s.keys + block * ldk, ldk, d, s.query_columns, s.scores);
   multiply_with_keys<P>(region, s.values + block * ldv, ldv, dv, s.dout_columns, s.dscores);
-  float factor = args.scale;
-  if (args.bias.data != nullptr) {
-    add_bias<T>(args, queries, region, s.staging, s.elements, s.scores);
-    factor = 1.0f;
-  }
-  if (args.dropout.active) fill_keep(args, queries, region, s.elements);
-  const float* keep = args.dropout.active ? s.elements : nullptr;
-  if (region.partial || args.bias.data != nullptr || args.dropout.active) {
-    differentiate_softmax<P, true>(queries, region, factor, s, keep);
-  } else {
-    differentiate_softmax<P, false>(queries, region, factor, s, keep);
-  }
+  const ScoreTerms terms =
+      score_terms<T>(args, queries, region, region.partial, s.staging, s.elements, s.scores);
+  const auto differentiate =
+      terms.careful ? differentiate_softmax<P, true> : differentiate_softmax<P, false>;
+  differentiate(queries, region, terms.factor, s, terms.keep);
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -165,4 +165,23 @@ static void fill_keep(const AttentionInputs& args, const QueryTile& queries,
   }
 }
 
+// What is left to do with a tile of scores once bias and dropout have been seen to.
+struct ScoreTerms {
+  float factor;       // what they are still to be scaled by
+  const float* keep;  // (kTile, kTile) of dropout, or null
+  bool careful;       // whether an exponent may be -inf, or something is dropped
+};
+
+// `masked` says whether the caller has to look at who sees whom; staging and elements are (kTile,
+// kTile).
+template <typename T>
+static ScoreTerms score_terms(const AttentionInputs& args, const QueryTile& queries,
+                              const TileRegion& region, bool masked, float* staging,
+                              float* elements, float* scores) {
+  const bool biased = args.bias.data != nullptr, drops = args.dropout.active;
+  if (biased) add_bias<T>(args, queries, region, staging, elements, scores);
+  if (drops) fill_keep(args, queries, region, elements);
+  return {biased ? 1.0f : args.scale, drops ? elements : nullptr, masked || biased || drops};
+}
+
 }  // namespace pymodel::cpu::PYMODEL_ISA
