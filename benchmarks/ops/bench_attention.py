@@ -1,4 +1,4 @@
-"""attention forward and backward against torch's scaled_dot_product_attention."""
+"""attention forward, backward and in decoding, against torch's scaled_dot_product_attention."""
 
 from __future__ import annotations
 
@@ -9,24 +9,47 @@ import numpy as np
 import pymodel as pm
 from benchmarks import harness, reference
 from benchmarks.harness import OURS, Case, Contender, Contest, forward_backward, gate
-from benchmarks.ops.op_case import BYTES, normal, sample, stored
+from benchmarks.ops.op_case import BYTES, normal, op_contest, sample, stored
 from benchmarks.settings import TOLERANCE, Settings
 from pymodel import ops
 
 TOKENS = 2048  # of a batch, however long its sequences are
 LENGTHS = (128, 512, 2048)
 HEADS = ((12, 64), (6, 128))  # number and width
+DECODING = ((1, 1024), (8, 512))  # sequences and the keys of each
 SAMPLE = 3  # sequences, and heads of each, that are held against float64
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """Causal, as GPT-2 trains, and padded, as BERT does, whose sequences fill half to all of a row."""
+    """Causal, as GPT-2 trains, padded, as BERT does, whose sequences fill half to all of a row; decoding."""
     for dtype in settings.chosen("float32", "bfloat16"):
         for heads, width in HEADS[:1] if settings.quick else HEADS:
             for length in LENGTHS[1:2] if settings.quick else LENGTHS:
                 for causal in (True, False):
                     for backward in (False, True):
                         yield attention(settings, length, heads, width, dtype, causal, backward)
+        for batch, keys in DECODING[:1] if settings.quick else DECODING:
+            yield decoding(settings, batch, keys, dtype)
+
+
+def decoding(settings: Settings, batch: int, keys: int, dtype: str) -> Case:
+    """One new token of each sequence against the keys so far, which come from memory."""
+    heads, width = HEADS[0]
+    size = float(BYTES[dtype]) * batch * heads * width
+    read, written = (2 * keys + 1) * size, size
+    title = f"attention decoding {dtype} {batch} x 1 against {keys}, {heads} heads of {width}"
+    shapes = [(batch, rows, heads, width) for rows in (1, keys, keys)]
+    return Case(
+        title,
+        lambda: op_contest(
+            settings, title, dtype, [normal(*shape, seed=seed) for seed, shape in enumerate(shapes)],
+            ops.attention, lambda torch: torch.attention(False, None),
+            lambda q, k, v: [reference.attention(q, k, v, False, np.full(batch, keys))[0]],
+            touched=read + written,
+        ),
+        read + written, "B", group=f"attention decoding {dtype}", dtype=dtype,
+        flop=4.0 * batch * heads * width * keys, read=read, written=written,
+    )  # fmt: skip
 
 
 def attention(

@@ -290,15 +290,17 @@ void check_offsets_found(const AttentionCall& call, const FaultReport& report) {
                       inputs.k.shape[1]);
 }
 
-void forward(const AttentionCall& call, const Array& out, const Array& lse) {
+void forward(const AttentionCall& call, const Array& out, const Array& lse, bool recorded) {
   check_outputs(call, out, lse);
   AttentionForward args;
   static_cast<AttentionInputs&>(args) = call.inputs;
   args.out = query_rows(call, &out);
   args.lse = lse_view(call, lse);
+  args.recorded = recorded;
   FaultReport report(call.q.device(), Fault::packed_offset);
   args.fault = report.slot();
-  const Workspace workspace = make_workspace(call, attention_forward_floats(args), 0, 0);
+  const Workspace workspace = make_workspace(call, attention_forward_floats(args),
+                                             attention_forward_shared_floats(args), 0);
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_forward, call.q.device(), args);
   check_offsets_found(call, report);

@@ -68,7 +68,7 @@ def attention(
     arrays = [dense(x._array) for x in (q, k, v)]
     options = _options(q.shape, causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, query_lengths, key_lengths, options)
-    out, lse = _forward(call, q, v.shape)
+    out, lse = _forward(call, q, v.shape, wants_grad(q, k, v, bias))
     return _recorded("attention", call, (q, k, v), out, lse, bias, bias_array)
 
 
@@ -127,7 +127,7 @@ def attention_varlen(
     )
     out = _core.empty([*q.shape[:-1], v.shape[-1]], q.dtype, q.device)
     lse = _core.empty([q.shape[1], q.shape[0]], "float32", q.device)
-    _core.attention_forward(call, out, lse)
+    _core.attention_forward(call, out, lse, wants_grad(q, k, v, bias))
     return _recorded("attention_varlen", call, (q, k, v), out, lse, bias, bias_array)
 
 
@@ -165,9 +165,10 @@ def attention_qkvpacked(
     arrays = [packed.select(2, i) for i in range(3)]
     options = _options(arrays[0].shape, causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, lengths, lengths, options)
-    out, lse = _forward(call, qkv, arrays[2].shape)
+    recorded = wants_grad(qkv, bias)
+    out, lse = _forward(call, qkv, arrays[2].shape, recorded)
     result = Tensor(out)
-    if wants_grad(qkv, bias):
+    if recorded:
 
         def backward(dout: _core.Array) -> tuple[Any, ...]:
             incoming = dense(dout)
@@ -250,13 +251,13 @@ def _draw(dropout_p: float) -> tuple[int, int]:
 
 
 def _forward(
-    call: _core.AttentionCall, q: Tensor, v_shape: tuple[int, ...]
+    call: _core.AttentionCall, q: Tensor, v_shape: tuple[int, ...], recorded: bool
 ) -> tuple[_core.Array, _core.Array]:
-    """Output and log-sum-exp."""
+    """Output and log-sum-exp; `recorded` says whether backward follows."""
     batch, queries, heads = q.shape[0], q.shape[1], q.shape[-2]
     out = _core.empty([batch, queries, heads, v_shape[-1]], q.dtype, q.device)
     lse = _core.empty([batch, heads, queries], "float32", q.device)
-    _core.attention_forward(call, out, lse)
+    _core.attention_forward(call, out, lse, recorded)
     return out, lse
 
 

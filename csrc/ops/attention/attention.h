@@ -68,6 +68,8 @@ struct AttentionInputs {
 struct AttentionForward : AttentionInputs {
   TensorView out;  // (batch, Sq, heads, dv)
   TensorView lse;  // (batch, heads, Sq) float32, dense along the last dimension
+  bool recorded =
+      true;  // whether backward follows: then lse has to fit scores as backward sums them
   int64_t* fault =
       nullptr;  // where device kernels note a sequence whose offsets are wrong; or null
 };
@@ -197,6 +199,30 @@ static inline int64_t attention_backward_floats(const AttentionInputs& args) {
 }
 static inline int64_t attention_bias_gradient_floats(const AttentionInputs& args) {
   return attention_backward_floats(args) + attention_key_block(args) * kAttentionTile;
+}
+
+// Forward of a few queries, as in decoding, reads keys and values where they lie. Ranges of keys
+// are tasks of their own; for each and every query they keep sums of the output, a maximum and a
+// total.
+constexpr int64_t kAttentionFewQueries = 4;
+constexpr int64_t kAttentionKeyRange = 512;
+
+static inline bool attention_takes_few_queries(const AttentionForward& args) {
+  return args.q.shape[1] <= kAttentionFewQueries && !args.recorded && args.bias.data == nullptr &&
+         !args.dropout.active;
+}
+static inline int64_t attention_key_ranges(const AttentionInputs& args) {
+  return (args.k.shape[1] + kAttentionKeyRange - 1) / kAttentionKeyRange;
+}
+static inline int64_t attention_state_floats(const AttentionInputs& args) {
+  return attention_padded(args.v.shape[3]) + 16;
+}
+
+// Floats that all threads of the forward pass share.
+static inline int64_t attention_forward_shared_floats(const AttentionForward& args) {
+  if (!attention_takes_few_queries(args)) return 0;
+  return attention_key_ranges(args) * args.q.shape[0] * args.q.shape[2] * args.q.shape[1] *
+         attention_state_floats(args);
 }
 
 // Floats of one head's queries, in whole tiles.

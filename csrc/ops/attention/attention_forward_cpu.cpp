@@ -1,6 +1,7 @@
 // CPU attention, forward. A task is a chunk of queries of one head: it passes over the keys once,
 // keeping the running maximum, sum and output of each query (online softmax).
 #include "cpu/dispatch.h"
+#include "ops/attention/attention_few_queries.h"
 #include "ops/attention/attention_tile.h"
 #include "ops/attention/attention_unit_products.h"
 
@@ -168,13 +169,7 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch<P>
   float* total = s.total + index * kTile;
   float lse[kTile];
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
-    const Vec sum = load(total + lane);
-    // Backward divides by exp(lse), so an absolute error here is a relative one there: a Newton
-    // step takes off what the logarithm, exact to a relative 1.2e-7 only, leaves.
-    Vec logarithm = log(sum);
-    logarithm += fma(sum, exp_bounded(-logarithm), broadcast(-1.0f));
-    logarithm = select(sum == zero(), -infinity(), logarithm);
-    store(lse + lane, load(s.maximum + index * kTile + lane) + logarithm);
+    store(lse + lane, load(s.maximum + index * kTile + lane) + log_of_total(load(total + lane)));
   }
   transpose_tile(s.sums + index * kTile * ldv, kTile, round_up(dv, kLanes), queries.lanes, s.rows,
                  ldv);
@@ -187,16 +182,6 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch<P>
     } else {
       store_rows(s.rows + i * ldv, ldv, 1, dv, 1.0f / total[i], out, 0);
     }
-  }
-}
-
-// Queries that are padding, by rows of memory.
-template <typename T>
-static void finish_padding(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
-                           int64_t end) {
-  for (int64_t i = begin; i < end; ++i) {
-    *lse_at(args.lse, batch, i, head) = -__builtin_inff();
-    zero_rows(vector_at<T>(args.out, batch, i, head), 0, 1, args.v.shape[3]);
   }
 }
 
@@ -256,6 +241,10 @@ static void forward(const AttentionForward& args) {
 }  // namespace
 
 void attention_forward(const AttentionForward& args) {
+  if (attention_takes_few_queries(args)) {
+    return dispatch_floating(args.q.dtype,
+                             [&](auto type) { forward_few_queries<decltype(type)>(args); });
+  }
 #ifdef PYMODEL_ISA_avx512_bf16
   if (args.q.dtype == DType::bfloat16 && tile_unit_on()) {
     return forward<UnitProducts, bfloat16>(args);

@@ -64,6 +64,28 @@ static void zero_rows(T* to, int64_t stride, int64_t rows, int64_t columns) {
 }
 
 // ---------------------------------------------------------------------------------------------
+// What both ways forward write
+
+// Queries that are padding, by rows of memory.
+template <typename T>
+static void finish_padding(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
+                           int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    *lse_at(args.lse, batch, i, head) = -__builtin_inff();
+    zero_rows(vector_at<T>(args.out, batch, i, head), 0, 1, args.v.shape[3]);
+  }
+}
+
+// log(total) of a softmax, -inf where there is nothing to sum. Backward divides by exp(lse), so an
+// absolute error here is a relative one there: a Newton step takes off what the logarithm, exact to
+// a relative 1.2e-7 only, leaves.
+PYMODEL_INLINE Vec log_of_total(Vec total) {
+  Vec logarithm = log(total);
+  logarithm += fma(total, exp_bounded(-logarithm), broadcast(-1.0f));
+  return select(total == zero(), -infinity(), logarithm);
+}
+
+// ---------------------------------------------------------------------------------------------
 // Products
 
 // scores = rows of keys (row length ld, from the region's first key) times columns (depth, kTile).
