@@ -35,7 +35,7 @@ def resolve_folder(
             hub's cache unless it lies there already. A folder of that name comes first.
         revision: branch, tag or commit of a repository; its main branch when None.
         local_files_only: take a repository from the cache or not at all.
-        patterns: which of a repository's files to fetch, those in its top folder only.
+        patterns: which of a repository's files to fetch; other folders than the top one only by name.
 
     Returns: an existing folder.
 
@@ -60,7 +60,8 @@ def resolve_folder(
 
 def _downloaded(hub: Any, errors: Any, name: str, options: dict[str, Any]) -> Path:
     try:
-        return Path(hub.snapshot_download(name, ignore_patterns=["*/*"], **options))
+        nested = any("/" in pattern for pattern in options["allow_patterns"])
+        return Path(hub.snapshot_download(name, ignore_patterns=None if nested else ["*/*"], **options))
     except errors.GatedRepoError:
         problem = (
             "cannot be read before its licence is accepted; accept it on its page and log in: hf auth login"

@@ -23,14 +23,14 @@ LAYERS = [
     ["ops"],
     ["nn", "optim"],
     ["models"],
-    ["generate", "train", "embeddings"],
+    ["generate", "train", "embeddings", "inference"],
     [ROOT],
     ["cli+__main__"],
 ]
 # Text and numbers on the host: no kernels, no layers but errors, files and hub; used from train upwards.
 SIDE_PACKAGES = {"data", "text", "metrics"}
 SIDE_MAY_IMPORT = SIDE_PACKAGES | {"errors", "files", "hub"}
-SIDE_USERS = {"generate", "train", "embeddings", "cli", "__main__", ROOT}
+SIDE_USERS = {"generate", "train", "embeddings", "inference", "cli", "__main__", ROOT}
 # Imports that stand, inside a function only: `model.generate()` is the name users know, and a
 # tokenizer gives tensors to whoever asks for them.
 DEFERRED_UPWARD = {("models", "generate"), ("text", "tensor")}

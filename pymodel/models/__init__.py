@@ -36,6 +36,7 @@ from pymodel.models.distilbert import (
     DistilBertModel,
 )
 from pymodel.models.distilbert_config import DistilBertConfig
+from pymodel.models.encoder import EncoderModel
 from pymodel.models.gpt2 import GPT2LMHeadModel, GPT2Model
 from pymodel.models.gpt2_config import GPT2Config
 from pymodel.models.llama import (
@@ -93,6 +94,7 @@ __all__ = [
     "DistilBertForSequenceClassification",
     "DistilBertForTokenClassification",
     "DistilBertModel",
+    "EncoderModel",
     "GPT2Config",
     "GPT2LMHeadModel",
     "GPT2Model",

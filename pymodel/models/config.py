@@ -193,14 +193,23 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of a model folder; CheckpointError when there is none."""
+    return dict(_read_json(path, dict, "object"))
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """A JSON list, the same way."""
+    return list(_read_json(path, list, "list"))
+
+
+def _read_json(path: Path, kind: type, name: str) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; a model folder holds {CONFIG_FILE}") from None
     except (OSError, ValueError) as problem:
         raise CheckpointError(f"{path}: cannot be read as JSON ({problem}); copy it again") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}; copy it again")
+    if not isinstance(content, kind):
+        raise CheckpointError(f"{path}: expected a JSON {name}, got {type(content).__name__}; copy it again")
     return content
 
 

@@ -53,6 +53,12 @@ class EncoderPretrainedModel(PretrainedModel):
     ignored_on_load = (r"embeddings\.position_ids$", r"embeddings\.token_type_ids$")  # buffers once
     renamed_on_load = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # as TensorFlow named norms
 
+    @property
+    def longest_text(self) -> int:
+        """How many tokens a text may have."""
+        longest: int = self.config.max_position_embeddings
+        return longest
+
     def init_parameter(self, name: str, parameter: Tensor) -> None:
         """As for all models, with zeros for the padding token."""
         super().init_parameter(name, parameter)
@@ -170,9 +176,8 @@ class EncoderModel(EncoderPretrainedModel):
             return integers_per_token(position_ids, ids.shape[0], ids.shape[1], limit, "position_ids")
         positions = self.default_positions(ids)
         if positions.size and int(positions.max()) >= limit:
-            longest = ids.shape[1] - (int(positions.max()) - limit + 1)
             raise ValueError(
-                f"input_ids: texts may have {longest} tokens, got {ids.shape[1]}: the model's table of "
+                f"input_ids: texts may have {self.longest_text} tokens, got {ids.shape[1]}: the table of "
                 f"positions has {limit} rows (max_position_embeddings); cut them to that length"
             )
         return positions

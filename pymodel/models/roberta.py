@@ -38,6 +38,10 @@ class RobertaPretrainedModel(BertPretrainedModel):
 
     config: RobertaConfig
 
+    @property
+    def longest_text(self) -> int:
+        return super().longest_text - self.config.pad_token_id - 1
+
     def init_parameter(self, name: str, parameter: Tensor) -> None:
         """As for all encoders, with zeros for the position of padding."""
         super().init_parameter(name, parameter)
@@ -52,7 +56,7 @@ class RobertaModel(RobertaPretrainedModel, BertModel):
     """
 
     @property
-    def padding_position(self) -> int | None:
+    def padding_position(self) -> int:
         return self.config.pad_token_id
 
     def default_positions(self, ids: np.ndarray) -> np.ndarray:

@@ -21,13 +21,13 @@ class RobertaConfig(BertConfig):
     model_type: ClassVar[str] = "roberta"
 
     vocab_size: int = 50265
-    pad_token_id: int | None = 1
+    pad_token_id: int = 1
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
 
     def validate(self) -> None:
         super().validate()
-        if self.pad_token_id is None or self.pad_token_id >= self.max_position_embeddings:
+        if self.pad_token_id >= self.max_position_embeddings:
             raise ConfigError(
                 f"pad_token_id must lie below max_position_embeddings, {self.max_position_embeddings}, since "
                 f"positions are counted from it, got {self.pad_token_id}"

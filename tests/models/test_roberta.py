@@ -39,7 +39,7 @@ def test_roberta_longest_text_leaves_room_for_padding():
         model([[2] * 11])
     with pytest.raises(ConfigError, match="pad_token_id must lie below max_position_embeddings, 12"):
         RobertaConfig(max_position_embeddings=12, pad_token_id=12)
-    with pytest.raises(ConfigError, match="got None"):
+    with pytest.raises(ConfigError, match="pad_token_id must be int, got None"):
         RobertaConfig(pad_token_id=None)
 
 
