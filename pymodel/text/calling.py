@@ -51,7 +51,7 @@ def _limited(
     backend = tokenizer.backend_tokenizer
     truncation = _truncation(tokenizer, samples, options)
     padding = padding_of(tokenizer, options, truncation)
-    with tokenizer.exclusive():
+    with tokenizer.lock:
         try:
             if truncation is not None:
                 backend.enable_truncation(**truncation)

@@ -31,16 +31,16 @@ class Rendered(NamedTuple):
 def render_chat(
     template: str,
     messages: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any],
     continue_final_message: bool = False,
-    **variables: Any,
 ) -> Rendered:
     """A conversation as text.
 
     Args:
         template: Jinja source.
         messages: mappings with `role`, `content` and what else the template reads.
-        continue_final_message: leave out what the template writes behind the last message's content.
         variables: what the template may read besides: `tools`, `add_generation_prompt`, `bos_token`, ...
+        continue_final_message: leave out what the template writes behind the last message's content.
 
     Raises:
         ConfigError: jinja2 is not installed, or the template is no Jinja.
@@ -55,7 +55,7 @@ def render_chat(
     from jinja2 import TemplateError
 
     try:
-        text = compiled.render(messages=chat, **variables)
+        text = compiled.render({**variables, "messages": chat})
     except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
         raise DataError(
             f"the chat template does not take these messages: {problem}; look at their roles and contents"

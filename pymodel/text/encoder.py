@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tokenizers
@@ -47,7 +46,8 @@ class TextEncoder(Vocabulary):
         # Padding and truncation set in a foreign file would silently change what `encode` returns.
         backend.no_padding()
         backend.no_truncation()
-        self._lock = threading.RLock()
+        # Padding and truncation are state of the backend: one call at a time.
+        self.lock = threading.Lock()
         for name in ("padding_side", "truncation_side"):
             setattr(self, name, getattr(self, name))
 
@@ -111,7 +111,7 @@ class TextEncoder(Vocabulary):
         """The token ids of several texts, on all the cores, and nothing else: faster than a call."""
         for number, text in enumerate(texts):
             check_text(text, number)
-        with self._lock:
+        with self.lock:
             # Without character offsets, which nobody asked for.
             encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return [encoding.ids for encoding in encodings]
@@ -157,9 +157,3 @@ class TextEncoder(Vocabulary):
             return_tensors=return_tensors,
         )
         return pad_examples(self, encoded_inputs, options)
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keeps other threads from tokenizing: padding and truncation are state of the backend."""
-        with self._lock:
-            yield

@@ -112,7 +112,7 @@ class Tokenizer(TextEncoder):
         Raises:
             CheckpointError: the files cannot be written; earlier ones are then unchanged.
         """
-        with self._lock:
+        with self.lock:
             write_tokenizer(Path(folder), TokenizerParts(self._backend, self._config, files=self._files))
 
     save = save_pretrained
@@ -169,7 +169,7 @@ class Tokenizer(TextEncoder):
         }
         batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
         chats = [
-            render_chat(template, messages, continue_final_message, **variables)
+            render_chat(template, messages, variables, continue_final_message)
             for messages in (conversation if batched else [conversation])
         ]
         if not tokenize:

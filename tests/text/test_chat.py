@@ -168,6 +168,19 @@ def test_chat_templates_in_files(tmp_path: Path) -> None:
         only_named.apply_chat_template(CHAT)
 
 
+def test_chat_variables_have_any_name(both: tuple[Tokenizer, Any]) -> None:
+    ours, _ = both
+    text = ours.apply_chat_template(
+        CHAT,
+        chat_template="{{ template }} {{ variables }} {{ messages[0].role }}",
+        tokenize=False,
+        template="a",
+        variables="b",
+        messages="c",
+    )
+    assert text == "a b system"
+
+
 def test_chat_template_knows_the_date(both: tuple[Tokenizer, Any]) -> None:
     text = both[0].apply_chat_template(CHAT, chat_template="{{ strftime_now('%Y') }}", tokenize=False)
     assert text == str(datetime.datetime.now().year)
