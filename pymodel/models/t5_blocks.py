@@ -136,7 +136,7 @@ class T5FeedForward(nn.Module):
         if not (self.is_gated or dropout_p) and x.dtype == residual.dtype:
             return ops.mlp(x, self.wi.weight, None, self.wo.weight, None, self.activation, residual=residual)
         if self.is_gated:
-            hidden = ops.linear(x, self.wi_0.weight, None, self.activation) * self.wi_1(x)
+            hidden = ops.gated_activation(self.wi_0(x), self.wi_1(x), self.activation)
         else:
             hidden = ops.linear(x, self.wi.weight, None, self.activation)
         return joined(self.wo, ops.dropout(hidden, dropout_p), residual, self.dropout_p)
