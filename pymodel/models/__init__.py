@@ -62,6 +62,8 @@ from pymodel.models.roberta import (
 from pymodel.models.roberta_config import RobertaConfig
 from pymodel.models.t5 import T5EncoderModel, T5ForConditionalGeneration, T5Model
 from pymodel.models.t5_config import T5Config
+from pymodel.models.transformer import TransformerForConditionalGeneration, TransformerModel
+from pymodel.models.transformer_config import TransformerConfig
 
 __all__ = [
     "AutoConfig",
@@ -123,5 +125,8 @@ __all__ = [
     "T5EncoderModel",
     "T5ForConditionalGeneration",
     "T5Model",
+    "TransformerConfig",
+    "TransformerForConditionalGeneration",
+    "TransformerModel",
     "from_pretrained",
 ]

@@ -92,6 +92,13 @@ FAMILIES: dict[str, Family] = {
         seq2seq_lm="T5ForConditionalGeneration",
         text_encoding="T5EncoderModel",
     ),
+    "transformer": Family(
+        "transformer_config",
+        "TransformerConfig",
+        "transformer",
+        base="TransformerModel",
+        seq2seq_lm="TransformerForConditionalGeneration",
+    ),
 }
 TASKS = [f.name for f in dataclasses.fields(Family) if f.name not in ("config_module", "config", "module")]
 

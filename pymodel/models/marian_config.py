@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pymodel.errors import ConfigError
 from pymodel.models.checks import check_positive
-from pymodel.models.seq2seq_config import OLD_KEYS, Seq2SeqConfig
+from pymodel.models.seq2seq_config import OLD_KEYS, Seq2SeqConfig, check_deviation
 
 
 @dataclass(init=False)
@@ -15,6 +15,7 @@ class MarianConfig(Seq2SeqConfig):
     """What decides the shape and the numbers of a Marian translator.
 
     Args: those of `Seq2SeqConfig`, and
+        init_std: standard deviation of initial weights.
         share_encoder_decoder_embeddings: source and target have one vocabulary and one embedding.
         decoder_vocab_size: tokens of the target; vocab_size when None, as it must be where they share.
 
@@ -22,9 +23,11 @@ class MarianConfig(Seq2SeqConfig):
     """
 
     model_type: ClassVar[str] = "marian"
+    aliases: ClassVar[dict[str, str]] = {**Seq2SeqConfig.aliases, "initializer_range": "init_std"}
     foreign_keys: ClassVar[frozenset[str]] = OLD_KEYS
 
     vocab_size: int = 58101
+    init_std: float = 0.02
     decoder_vocab_size: int | None = None
     share_encoder_decoder_embeddings: bool = True
     bos_token_id: int | None = None
@@ -42,6 +45,7 @@ class MarianConfig(Seq2SeqConfig):
                 f"share_encoder_decoder_embeddings, got {self.decoder_vocab_size}"
             )
         super().validate()
+        check_deviation(self)
 
     @property
     def shares_embeddings(self) -> bool:

@@ -100,7 +100,7 @@ class Block(nn.Module):
     """What the blocks of both stacks share: norms around branches, and the feed-forward network."""
 
     def __init__(self, config: Seq2SeqConfig, inner: int, **where: Any) -> None:
-        self.norm_first = config.norm_first
+        self.norm_first = config.normalizes_first
         self.activation = ACTIVATIONS[config.activation_function]
         self.dropout_p, self.activation_dropout_p = config.dropout, config.activation_dropout
         self.fc1 = nn.Linear(config.d_model, inner, **where)
@@ -189,7 +189,7 @@ class EmbeddedStack(Stack):
         self.embed_positions = positions
         self.layers = nn.ModuleList(layers)
         self.layernorm_embedding = nn.LayerNorm(width, **where) if config.embedding_norm else None
-        self.layer_norm = nn.LayerNorm(width, **where) if config.norm_first else None
+        self.layer_norm = nn.LayerNorm(width, **where) if config.normalizes_first else None
 
     def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         """The sum of token and position embeddings, (..., width), normalised where the family does so."""

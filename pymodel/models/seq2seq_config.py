@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pymodel.errors import ConfigError
 from pymodel.models.checks import check_activation, check_divides, check_positive, check_probability
@@ -42,7 +42,6 @@ class Seq2SeqConfig(PretrainedConfig):
         dropout, attention_dropout, activation_dropout: of embeddings and branches, of the attention
             weights, and inside the feed-forward networks.
         encoder_layerdrop, decoder_layerdrop: probability of leaving out a block while training.
-        init_std: standard deviation of initial weights.
         scale_embedding: multiply token embeddings by the square root of the width.
         tie_word_embeddings: the embeddings of encoder and decoder and the output head are one matrix.
         bos_token_id, eos_token_id, pad_token_id: tokens that begin, end and pad a text.
@@ -53,14 +52,10 @@ class Seq2SeqConfig(PretrainedConfig):
 
     aliases: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",
-        "initializer_range": "init_std",
         "num_attention_heads": "encoder_attention_heads",
         "num_hidden_layers": "encoder_layers",
     }
-    # Whether a layer norm follows the embeddings, as in BART, and whether one comes before each
-    # branch of a block instead of after the sum.
-    embedding_norm: ClassVar[bool] = False
-    norm_first: ClassVar[bool] = False
+    embedding_norm: ClassVar[bool] = False  # whether a layer norm follows the embeddings
 
     vocab_size: int = 50265
     max_position_embeddings: int = 1024
@@ -77,7 +72,6 @@ class Seq2SeqConfig(PretrainedConfig):
     activation_dropout: float = 0.0
     encoder_layerdrop: float = 0.0
     decoder_layerdrop: float = 0.0
-    init_std: float = 0.02
     scale_embedding: bool = False
     tie_word_embeddings: bool = True
     use_cache: bool = True
@@ -95,11 +89,14 @@ class Seq2SeqConfig(PretrainedConfig):
             check_probability(self, f"{side}_layerdrop")
         check_probability(self, "dropout", "attention_dropout", "activation_dropout")
         check_activation(self, "activation_function")
-        if not self.init_std >= 0:
-            raise ConfigError(f"init_std must be at least 0, got {self.init_std}")
         padding, tokens = self.pad_token_id, min(self.vocab_size, self.target_vocab_size)
         if padding is not None and not 0 <= padding < tokens:
             raise ConfigError(f"pad_token_id must be a token, 0 to {tokens - 1}, got {padding}")
+
+    @property
+    def normalizes_first(self) -> bool:
+        """Whether layer norms come before the branches of a block, instead of after the sum."""
+        return False
 
     @property
     def shares_embeddings(self) -> bool:
@@ -115,3 +112,9 @@ class Seq2SeqConfig(PretrainedConfig):
     def target_vocab_size(self) -> int:
         """Tokens of the decoder and the head."""
         return self.vocab_size
+
+
+def check_deviation(config: Any) -> None:
+    """Raises ConfigError unless `init_std` is a deviation."""
+    if not config.init_std >= 0:
+        raise ConfigError(f"init_std must be at least 0, got {config.init_std}")

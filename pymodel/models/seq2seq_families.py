@@ -35,9 +35,13 @@ class BlocksPretrainedModel(Seq2SeqPretrainedModel):
         """Draws the initial values of one parameter: normal with deviation `init_std`, biases and the
         embedding of padding 0 and the weights of layer norms 1."""
         super().init_parameter(name, parameter)
+        self.clear_padding(name, parameter)
+
+    def clear_padding(self, name: str, parameter: Tensor) -> None:
+        """Makes the embedding of padding 0, if this parameter has it."""
         is_embedding = name.endswith(("shared.weight", "embed_tokens.weight"))
         if is_embedding and self.config.pad_token_id is not None:
-            nn.init.zeros_(Tensor(parameter._array.select(0, self.config.pad_token_id)))
+            nn.init.zeros_(parameter.detach()[self.config.pad_token_id])
 
     def _tie(self) -> None:
         for name, shared in self.tied_weights.items():
