@@ -88,7 +88,7 @@ def config_of(name: str, head: str = "", **changes: Any) -> transformers.Pretrai
     """A configuration of CONFIGS: 2 blocks, a table of 23 positions, no dropout."""
     values = {**CONFIGS[name]}
     model_type = values.pop("model_type")
-    labels = {"num_labels": CLASSES} if head.endswith("Classification") else {}
+    labels = {"num_labels": CLASSES} if head.endswith("Classification") and "id2label" not in changes else {}
     merged = {**COMMON[model_type], **labels, **values, **changes}
     return transformers.AutoConfig.for_model(model_type, **merged, attn_implementation="eager")
 
