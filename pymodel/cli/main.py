@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pymodel.cli.stopped import CommandStopped
 from pymodel.errors import ConfigError, PymodelError
 
-# name: what it does, in a line. Each lives in the module of its name, imported when it is asked for.
+# name: what it does, in a line. Each lives in the module of its name (- becomes _), imported when asked for.
 COMMANDS = {
     "quickstart": "train a small GPT on the built-in corpus, in about two minutes",
     "pretrain": "train a GPT on your own text, from nothing or from a model folder",
     "generate": "write text with a trained model",
+    "embed": "turn sentences into vectors, or rank pairs of them",
+    "fill-mask": "guess the words that are missing from a text",
+    "classify": "tell the classes of texts, or of the names in them",
     "convert": "rewrite a model folder in another dtype or in other shards",
     "bench": "time kernels, training and generation beside torch and others",
     "info": "show the instruction set, threads, devices and versions in use",
@@ -83,7 +86,7 @@ def _dispatch(words: list[str]) -> int:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
         raise ConfigError(f"unknown command {words[0]!r}; {hint}")
-    command = importlib.import_module(f"pymodel.cli.{words[0]}")
+    command = importlib.import_module(f"pymodel.cli.{words[0].replace('-', '_')}")
     return command.run(words[1:]) or 0
 
 

@@ -38,6 +38,9 @@ def test_cli_help_lists_the_commands() -> None:
             "--llm-c",
         ),
         ("convert", "--model --out --dtype --max-shard-size"),
+        ("embed", "--model --input --out --pairs --batch-size --device --dtype"),
+        ("fill-mask", "--model --text --top-k --json --device --dtype"),
+        ("classify", "--model --text --input --pairs --top-k --json --batch-size --device --dtype"),
         ("info", ""),
     ],
 )
