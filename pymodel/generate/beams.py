@@ -15,6 +15,8 @@ from pymodel.generate.processors import log_softmax, process_logits
 from pymodel.generate.sampling import CandidateSampler
 from pymodel.generate.sequences import Sequences, settled
 
+_GROUP = 64  # values of which `largest` takes the maximum
+
 
 @dataclasses.dataclass(frozen=True)
 class Hypothesis:
@@ -147,7 +149,8 @@ class BeamSearch:
     def _step(self, generated: int) -> None:
         rows, options = self._rows, self._options
         seen = rows.tokens
-        logits = log_softmax(self._predictor.logits(rows))
+        logits = self._predictor.logits(rows)
+        log_softmax(logits)
         process_logits(logits, seen, generated, options, rows.lengths + 1 == rows.limits)
         parents, tokens, owners = [], [], []
         for owner, beams in enumerate(self._beams):
@@ -199,11 +202,11 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
         values: (n,) float32.
         count: how many; fewer come back where there are no more.
     """
-    # The count-th largest maximum of the blocks bounds the count-th largest value from below. Finding it
-    # and comparing are two fast passes; what they leave to sort is little.
-    block = 64
-    whole = len(values) // block * block
-    maxima = values[:whole].reshape(-1, block).max(axis=1)
+    # Every `groups`-th value is in one group. The count-th largest maximum of the groups bounds the
+    # count-th largest value from below; finding it and comparing are two fast passes, and what they
+    # leave to sort is little.
+    groups = len(values) // _GROUP
+    maxima = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0) if groups else values[:0]
     bound = -np.inf
     if len(maxima) > count:
         bound = np.partition(maxima, len(maxima) - count)[len(maxima) - count]

@@ -134,8 +134,8 @@ class EncoderDecoderPredictor:
 
 
 def _checked(logits: np.ndarray) -> np.ndarray:
-    """The logits of the last position, as float32 of our own."""
-    last: np.ndarray = logits[:, -1].astype(np.float32)
+    """The logits of the last position in float32, to be changed at will."""
+    last: np.ndarray = logits[:, -1].astype(np.float32, copy=False)
     if np.isnan(last.max(axis=1)).any():  # a maximum with NaN is NaN
         raise PymodelError(
             "generate: the model's logits hold NaN; its weights are damaged or training diverged"

@@ -47,7 +47,7 @@ def process_logits(
     if options.do_sample:
         warp(logits, options)
     if options.renormalize_logits:
-        logits[...] = log_softmax(logits)
+        log_softmax(logits)
 
 
 def warp(logits: np.ndarray, options: GenerationOptions) -> None:
@@ -152,14 +152,14 @@ def keep_min_p(logits: np.ndarray, p: float, least: int = 1) -> None:
     logits[removed] = -np.inf
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log probabilities along the last dimension; -inf throughout where nothing is possible."""
-    largest = logits.max(axis=-1, keepdims=True)
-    shifted = logits - np.where(largest > -np.inf, largest, 0)
-    with np.errstate(divide="ignore"):
-        total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    shifted -= np.where(total > -np.inf, total, 0)
-    return np.asarray(shifted)
+def log_softmax(logits: np.ndarray) -> None:
+    """Turns logits into log probabilities; a row of nothing but -inf stays so."""
+    weights = np.empty(logits.shape[1], dtype=logits.dtype)
+    for row in logits:  # one at a time, so that it stays in the processor's cache
+        largest = row.max()
+        if largest > -np.inf:
+            row -= largest
+            row -= np.log(np.exp(row, out=weights).sum())
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
