@@ -21,12 +21,17 @@ def prompts(lengths: list[int]) -> list[list[int]]:
     return [np.random.default_rng(n).integers(1, 97, n).tolist() for n in lengths]
 
 
-def continued(theirs: Any, prompt: list[int], count: int) -> list[int]:
-    """Greedily by transformers, which goes on beyond max_position_embeddings."""
+def continued(theirs: Any, prompt: list[int], count: int, **options: Any) -> list[int]:
+    """By transformers, which goes on beyond max_position_embeddings."""
     ids = torch.tensor([prompt])
     with torch.no_grad():
         out = theirs.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=count,
+            do_sample=False,
+            pad_token_id=0,
+            **options,
         )
     return out[0, len(prompt) :].tolist()
 
@@ -44,6 +49,17 @@ def test_llama_greedy_tokens_equal_transformers(tmp_path: Path, name: str):
         assert alone.tolist() == wanted
         assert found[: len(wanted)].tolist() == wanted
     assert ours.generate([texts[1]], max_new_tokens=20, use_cache=False)[0, 11:].tolist() == expected[1]
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2"])
+def test_llama_beams_equal_transformers(tmp_path: Path, name: str):
+    theirs = saved_model(tmp_path, name, max_position_embeddings=40)
+    ours: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
+    texts, options = prompts([3, 11, 7]), {"num_beams": 3, "length_penalty": 0.7, "no_repeat_ngram_size": 2}
+    together = ours.generate(texts, max_new_tokens=9, **options)[:, 11:]
+    for text, found in zip(texts, together, strict=True):
+        wanted = continued(theirs, text, 9, **options)
+        assert found[: len(wanted)].tolist() == wanted
 
 
 @pytest.mark.parametrize("scaling", ROPE)
