@@ -14,6 +14,25 @@ from pymodel.models.rope_scaling import RopeParameters
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
+def _spelled_apart(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a configuration with those of `rope_parameters` as transformers 4 spells them.
+
+    Of two spellings the later one counts: what a caller changes comes after what a file holds.
+    """
+    names = list(values)
+    scaling = dict(values.pop("rope_parameters", None) or {})
+    if not scaling:
+        return values
+    behind = names[names.index("rope_parameters") :]
+    parts = {n: scaling.pop(n) for n in ("rope_theta", "partial_rotary_factor") if scaling.get(n) is not None}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    parts["rope_scaling"] = None if kind == "default" else scaling
+    for name, value in parts.items():
+        if name not in behind or values[name] is None:
+            values[name] = value
+    return values
+
+
 @dataclass(init=False)
 class LlamaFamilyConfig(PretrainedConfig):
     """The keys that all families have, of Hugging Face's `config.json`.
@@ -68,18 +87,11 @@ class LlamaFamilyConfig(PretrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __init__(self, source: str = "", /, **values: Any) -> None:
-        given = values.pop("rope_parameters", None)
-        if isinstance(given, dict):
-            scaling = dict(given)
-            for name in ("rope_theta", "partial_rotary_factor"):
-                value = scaling.pop(name, None)
-                if value is not None:
-                    values[name] = value
-            values["rope_scaling"] = None if scaling.get("rope_type") == "default" else scaling
-        elif given is not None:
+        given = values.get("rope_parameters")
+        if given is not None and not isinstance(given, dict):
             where = source or type(self).__name__
             raise ConfigError(f"{where}: rope_parameters must be a JSON object, got {given!r}")
-        super().__init__(source, **values)
+        super().__init__(source, **_spelled_apart(values))
 
     @property
     def rope_parameters(self) -> dict[str, Any]:

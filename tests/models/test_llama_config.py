@@ -41,8 +41,26 @@ def test_llama_config_reads_both_spellings_of_positions():
     assert new.rope_parameters == {"rope_theta": 5e5, "partial_rotary_factor": 1.0, **scaling}
     default = LlamaConfig(**SMALL, rope_parameters={"rope_theta": 7.0, "rope_type": "default"})
     assert (default.rope_theta, default.rope_scaling) == (7.0, None)
+    assert LlamaConfig(**SMALL, rope_parameters={"rope_theta": 7.0}) == default
+    assert LlamaConfig(**SMALL, rope_parameters={"type": "linear", "factor": 2.0}).rope_scaling is not None
     assert LlamaConfig.from_dict(new.to_dict()) == new
     assert LlamaConfig.from_dict({**new.to_dict(), "rope_theta": 3.0}).rope_parameters["rope_theta"] == 3.0
+
+
+def test_llama_changes_of_positions_count_in_either_spelling(tmp_path: Path):
+    new = transformers.LlamaConfig(**SMALL, rope_parameters={"rope_theta": 5e5, **ROPE["linear"]})
+    new.save_pretrained(tmp_path / "new")
+    LlamaConfig(**SMALL, rope_theta=5e5, rope_scaling=ROPE["linear"]).save_pretrained(tmp_path / "old")
+    for folder in ("new", "old"):
+        unchanged = LlamaConfig.from_pretrained(tmp_path / folder)
+        assert (unchanged.rope_theta, unchanged.rope_scaling) == (5e5, ROPE["linear"])
+        for changes in (
+            {"rope_theta": 9.0, "rope_scaling": ROPE["dynamic"]},
+            {"rope_parameters": {"rope_theta": 9.0, **ROPE["dynamic"]}},
+        ):
+            changed = LlamaConfig.from_pretrained(tmp_path / folder, **changes)
+            assert (changed.rope_theta, changed.rope_scaling) == (9.0, ROPE["dynamic"])
+    assert LlamaConfig.from_pretrained(tmp_path / "new", rope_theta=9.0).rope_scaling == ROPE["linear"]
 
 
 @pytest.mark.parametrize("scaling", ROPE)
