@@ -32,6 +32,7 @@ SUITES = {
     "elementwise": Suite("ops.bench_elementwise", "a residual sum and GELU"),
     "train": Suite("models.bench_train", "whole GPT-2 training steps"),
     "generate": Suite("models.bench_generate", "one prompt, token by token"),
+    "translate": Suite("models.bench_translate", "an encoder-decoder, greedy and with beams"),
     "memory": Suite("models.bench_memory", "peak memory of a GPT-2 124M training step"),
     "overhead": Suite("models.bench_overhead", "what a call costs outside its kernel"),
     "limits": Suite("models.bench_limits", "import time, size, memory asked for once warm"),

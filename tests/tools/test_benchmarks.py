@@ -12,7 +12,7 @@ import pymodel as pm
 from benchmarks import harness, reference
 from benchmarks.ceilings import CeilingProbe, Ceilings
 from benchmarks.harness import Case, Contest, agree, as_array, gate, measure
-from benchmarks.models import bench_generate, bench_memory, bench_overhead, bench_train, gpt2
+from benchmarks.models import bench_generate, bench_memory, bench_overhead, bench_train, bench_translate, gpt2
 from benchmarks.ops import (
     bench_adamw,
     bench_attention,
@@ -29,9 +29,11 @@ from benchmarks.peers.available import choose
 from benchmarks.peers.llm_c import trainer
 from benchmarks.settings import Settings
 from pymodel.errors import DataError
+from pymodel.models import T5Config
 
 __all__ = ["one_thread"]
 
+TINY_T5 = T5Config(vocab_size=300, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3)
 TINY = gpt2.Sizes("tiny", n_layer=2, n_embd=32, n_head=2, vocab_size=300)
 PEERS = Settings(choose(None, None))
 ALONE = Settings()
@@ -57,6 +59,8 @@ def small_cases(settings: Settings) -> Iterator[Case]:
         yield bench_gated_activation.swiglu(settings, 5, 20, dtype)
         yield bench_train.training(settings, TINY, 2, 8, dtype, bar=1.0)
         yield bench_generate.generation(settings, TINY, dtype)
+        for beams in (1, 3):
+            yield bench_translate.translation(settings, TINY_T5, dtype, 2, beams)
     yield bench_gemm.product(settings, 5, 40, 3, "NN", "float16", "small")
     yield bench_adamw.step(settings, "small", [(3, 5), (7,)], cold=False)
 
