@@ -31,6 +31,7 @@ SUITES = {
     "embedding": Suite("ops.bench_embedding", "rows of a table, and the table's gradient"),
     "elementwise": Suite("ops.bench_elementwise", "a residual sum and GELU"),
     "train": Suite("models.bench_train", "whole GPT-2 training steps"),
+    "encode": Suite("models.bench_encode", "sentences of mixed length, and a classifier's training steps"),
     "generate": Suite("models.bench_generate", "one prompt, token by token"),
     "translate": Suite("models.bench_translate", "an encoder-decoder, greedy and with beams"),
     "memory": Suite("models.bench_memory", "peak memory of a GPT-2 124M training step"),

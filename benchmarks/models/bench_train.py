@@ -61,13 +61,14 @@ def contest(settings: Settings, title: str, sizes: Sizes, batch: int, length: in
     return Contest(contenders, check)
 
 
-def our_step(model: Any, tokens: np.ndarray) -> Callable[[], list[float]]:
-    """One training step, which returns its loss."""
+def our_step(model: Any, tokens: np.ndarray, labels: np.ndarray | None = None) -> Callable[[], list[float]]:
+    """One training step, which returns its loss; the tokens are their own labels unless others are given."""
+    targets = tokens if labels is None else labels
     model.train()
     optimizer = pm.optim.AdamW(model.parameters(), **OPTIONS)
 
     def step() -> list[float]:
-        loss = model(tokens, labels=tokens).loss
+        loss = model(tokens, labels=targets).loss
         loss.backward()
         pm.optim.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

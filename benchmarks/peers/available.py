@@ -10,9 +10,9 @@ from pymodel.errors import ConfigError
 
 MISSING = "pip install 'pymodel-lm[bench]' brings it"
 PEERS = {
-    "torch": "its kernels, fused AdamW and a GPT-2 training step",
+    "torch": "its kernels, fused AdamW, training steps of GPT-2 and of a classifier",
     "openblas": "the float32 products of NumPy",
-    "transformers": "generation with a cache of keys and values",
+    "transformers": "encoders, and generation with a cache of keys and values",
     "llm.c": "a GPT-2 124M training step; needs --llm-c",
 }
 

@@ -24,16 +24,18 @@ def load(folder: Path, dtype: str = "float32") -> Any:
 
 
 def training_step(
-    model: Any, tokens: np.ndarray, dtype: str, options: dict[str, Any]
+    model: Any, tokens: np.ndarray, dtype: str, options: dict[str, Any], labels: np.ndarray | None = None
 ) -> Callable[[], list[float]]:
-    """Forward, backward, clipping and fused AdamW; 16-bit dtypes by autocast over float32 weights."""
+    """Forward, backward, clipping and fused AdamW; 16-bit dtypes by autocast over float32 weights. The
+    tokens are their own labels unless others are given."""
     model.train()
     batch = torch.from_numpy(tokens)
+    targets = batch if labels is None else torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True, **options)
 
     def step() -> list[float]:
         with torch.autocast("cpu", dtype=DTYPES[dtype], enabled=dtype != "float32"):
-            loss = model(batch, labels=batch).loss
+            loss = model(batch, labels=targets).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -12,7 +12,16 @@ import pymodel as pm
 from benchmarks import harness, reference
 from benchmarks.ceilings import CeilingProbe, Ceilings
 from benchmarks.harness import Case, Contest, agree, as_array, gate, measure
-from benchmarks.models import bench_generate, bench_memory, bench_overhead, bench_train, bench_translate, gpt2
+from benchmarks.models import (
+    bench_encode,
+    bench_generate,
+    bench_memory,
+    bench_overhead,
+    bench_train,
+    bench_translate,
+    gpt2,
+)
+from benchmarks.models.minilm import EncoderSizes
 from benchmarks.ops import (
     bench_adamw,
     bench_attention,
@@ -35,6 +44,7 @@ __all__ = ["one_thread"]
 
 TINY_T5 = T5Config(vocab_size=300, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3)
 TINY = gpt2.Sizes("tiny", n_layer=2, n_embd=32, n_head=2, vocab_size=300)
+TINY_ENCODER = EncoderSizes("tiny encoder", 2, 32, 2, 48, 300)
 PEERS = Settings(choose(None, None))
 ALONE = Settings()
 
@@ -58,6 +68,8 @@ def small_cases(settings: Settings) -> Iterator[Case]:
         yield bench_elementwise.gelu(settings, 5, 20, dtype)
         yield bench_gated_activation.swiglu(settings, 5, 20, dtype)
         yield bench_train.training(settings, TINY, 2, 8, dtype, bar=1.0)
+        yield bench_encode.forward(settings, TINY_ENCODER, 5, 12, dtype, bar=1.0)
+        yield bench_encode.training(settings, TINY_ENCODER, 2, 8, dtype, bar=1.0)
         yield bench_generate.generation(settings, TINY, dtype)
         for beams in (1, 3):
             yield bench_translate.translation(settings, TINY_T5, dtype, 2, beams)
