@@ -1,4 +1,5 @@
-"""Generation with an encoder-decoder of T5-small's size, greedy and with beams, beside transformers'."""
+"""Generation with encoder-decoders of the sizes of T5-small and BART-base, greedy and with beams, beside
+transformers'."""
 
 from __future__ import annotations
 
@@ -12,10 +13,14 @@ import numpy as np
 import pymodel as pm
 from benchmarks.harness import OURS, Case, Contender, Contest, agree
 from benchmarks.settings import Settings
-from pymodel.models import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
+from pymodel.models import AutoModelForSeq2SeqLM, BartConfig, T5Config
 
 SOURCE, NEW = 48, 24  # tokens
 QUICK = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "vocab_size": 4096}
+BART_BASE = {
+    "d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072,
+    "decoder_ffn_dim": 3072, "encoder_attention_heads": 12, "decoder_attention_heads": 12,
+}  # fmt: skip
 
 
 def cases(settings: Settings) -> Iterator[Case]:
@@ -24,12 +29,16 @@ def cases(settings: Settings) -> Iterator[Case]:
     for dtype in settings.chosen("float32", "bfloat16"):
         for batch, beams in ((1, 1), (8, 1), (4, 4)):
             yield translation(settings, config, dtype, batch, beams)
+        if not settings.quick:
+            yield translation(settings, BartConfig(**BART_BASE), dtype, 1, 1)
 
 
-def translation(settings: Settings, config: T5Config, dtype: str, batch: int, beams: int) -> Case:
+def translation(
+    settings: Settings, config: T5Config | BartConfig, dtype: str, batch: int, beams: int
+) -> Case:
     """The source is read once; every new token reads the decoder's weights once for all rows."""
     how = "greedy" if beams == 1 else f"{beams} beams"
-    size = f"T5 {config.num_layers} x {config.d_model}"
+    size = f"{config.model_type} {config.num_hidden_layers} x {config.d_model}"
     title = f"translate {size} {dtype}, {batch} x {SOURCE} + {NEW} tokens, {how}"
     return Case(
         title, lambda: contest(settings, title, config, dtype, batch, beams), batch * NEW, "tokens",
@@ -37,26 +46,28 @@ def translation(settings: Settings, config: T5Config, dtype: str, batch: int, be
     )  # fmt: skip
 
 
-def contest(settings: Settings, title: str, config: T5Config, dtype: str, batch: int, beams: int) -> Contest:
+def contest(
+    settings: Settings, title: str, config: T5Config | BartConfig, dtype: str, batch: int, beams: int
+) -> Contest:
     """In float32 the tokens must agree; in bfloat16 near ties fall either way."""
     ids = np.random.default_rng(0).integers(3, config.vocab_size, (batch, SOURCE))
     options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "num_beams": beams, "do_sample": False}
     pm.manual_seed(0)
     theirs: Any = None
     with tempfile.TemporaryDirectory() as folder:
-        T5ForConditionalGeneration(config).save_pretrained(folder)
+        AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
         ours = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype)
         if "transformers" in settings.peers:
-            from benchmarks.peers import torch_t5
+            from benchmarks.peers import torch_seq2seq
 
-            theirs = torch_t5.load(Path(folder), dtype)
+            theirs = torch_seq2seq.load(Path(folder), dtype)
 
     def generate() -> list[np.ndarray]:
         return [ours.generate(ids, **options)]
 
     contenders: dict[str, Contender] = {OURS: generate}
     if theirs is not None:
-        contenders["transformers"] = torch_t5.generation(theirs, ids, options)
+        contenders["transformers"] = torch_seq2seq.generation(theirs, ids, options)
 
     def check() -> None:
         (tokens,) = generate()

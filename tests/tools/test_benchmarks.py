@@ -38,11 +38,15 @@ from benchmarks.peers.available import choose
 from benchmarks.peers.llm_c import trainer
 from benchmarks.settings import Settings
 from pymodel.errors import DataError
-from pymodel.models import T5Config
+from pymodel.models import BartConfig, T5Config
 
 __all__ = ["one_thread"]
 
 TINY_T5 = T5Config(vocab_size=300, d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3)
+TINY_BART = BartConfig(
+    vocab_size=300, d_model=24, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=32, decoder_ffn_dim=32,
+    encoder_attention_heads=3, decoder_attention_heads=3,
+)  # fmt: skip
 TINY = gpt2.Sizes("tiny", n_layer=2, n_embd=32, n_head=2, vocab_size=300)
 TINY_ENCODER = EncoderSizes("tiny encoder", 2, 32, 2, 48, 300)
 PEERS = Settings(choose(None, None))
@@ -73,6 +77,7 @@ def small_cases(settings: Settings) -> Iterator[Case]:
         yield bench_generate.generation(settings, TINY, dtype)
         for beams in (1, 3):
             yield bench_translate.translation(settings, TINY_T5, dtype, 2, beams)
+        yield bench_translate.translation(settings, TINY_BART, dtype, 1, 1)
     yield bench_gemm.product(settings, 5, 40, 3, "NN", "float16", "small")
     yield bench_adamw.step(settings, "small", [(3, 5), (7,)], cold=False)
 

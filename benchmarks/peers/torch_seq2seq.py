@@ -17,8 +17,8 @@ transformers.logging.disable_progress_bar()
 
 
 def load(folder: Path, dtype: str = "float32") -> Any:
-    """T5 with its head."""
-    return transformers.T5ForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype]).eval()
+    """The encoder-decoder of a folder, with its head."""
+    return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=DTYPES[dtype]).eval()
 
 
 def generation(model: Any, source: np.ndarray, options: dict[str, Any]) -> Callable[[], list[np.ndarray]]:
