@@ -64,7 +64,11 @@ class Decoding:
 
     def _step(self, generated: int) -> np.ndarray:
         logits = self._first_logits() if generated == 0 else self._next_logits()
-        rows = self._rows()
+        active = self._active()
+        taken = self._present[active]
+        if not active.all():  # rows that ended and had to stay
+            logits = logits[active]
+        rows = self._rows(taken)
         process_logits(logits, rows.tokens, generated, self._options, rows.lengths + 1 == rows.limits)
         if np.isneginf(logits.max(axis=1)).any():
             raise PymodelError(
@@ -74,17 +78,15 @@ class Decoding:
         if self._sampler is None:
             chosen = choose_greedy(logits)
         else:
-            chosen = self._sampler.choose(logits, self._samples[self._present])
-        tokens = np.full(len(self.sequences), NO_TOKEN, dtype=np.int64)
-        tokens[self._present] = chosen
-        tokens[[reason is not None for reason in self.finish_reasons]] = NO_TOKEN
-        taken = np.flatnonzero(tokens != NO_TOKEN)
-        self.sequences.append(taken, tokens[taken])
-        for row in taken.tolist():
-            if int(tokens[row]) in self._options.end_ids:
+            chosen = self._sampler.choose(logits, self._samples[taken])
+        self.sequences.append(taken, chosen)
+        for row, token in zip(taken.tolist(), chosen.tolist(), strict=True):
+            if token in self._options.end_ids:
                 self.finish_reasons[row] = "stop"
             elif self.sequences.full[row]:
                 self.finish_reasons[row] = "length"
+        tokens = np.full(len(self.sequences), NO_TOKEN, dtype=np.int64)
+        tokens[taken] = chosen
         return tokens
 
     def _first_logits(self) -> np.ndarray:
@@ -95,16 +97,18 @@ class Decoding:
         return logits[self._prompt_of]
 
     def _next_logits(self) -> np.ndarray:
-        if not self._predictor.keeps_rows:
-            going_on = [self.finish_reasons[row] is None for row in self._present.tolist()]
-            if not all(going_on):
-                places = np.flatnonzero(going_on)
-                places = places[settled(places)]
-                self._predictor.reorder(places)
-                self._present = self._present[places]
-        return self._predictor.logits(self._rows())
+        active = self._active()
+        if not (active.all() or self._predictor.keeps_rows):
+            places = np.flatnonzero(active)
+            places = places[settled(places)]
+            self._predictor.reorder(places)
+            self._present = self._present[places]
+        return self._predictor.logits(self._rows(self._present))
 
-    def _rows(self) -> Sequences:
-        """The rows that the predictor has, in its order."""
-        everything = len(self._present) == len(self.sequences)
-        return self.sequences if everything else self.sequences.picked(self._present)
+    def _active(self) -> np.ndarray:
+        """Which of the predictor's rows go on, (present rows,) bool."""
+        return np.array([self.finish_reasons[row] is None for row in self._present.tolist()], dtype=bool)
+
+    def _rows(self, rows: np.ndarray) -> Sequences:
+        """These rows in this order; without a copy where they are all, which they then are in order."""
+        return self.sequences if len(rows) == len(self.sequences) else self.sequences.picked(rows)

@@ -181,6 +181,17 @@ def test_conversation_goes_on_from_what_generate_returned(model):
     assert model.generate(rows, num_beams=2, **options).past_key_values is None
 
 
+def test_conversation_of_a_row_that_ended_forbids_nothing(model):
+    """A row that has used up its tokens waits for the other one, to which no rule applies yet."""
+    rows = [[1, 2, 3], [4]]
+    bad = [[token] for token in range(1, 61)]
+    options: dict[str, Any] = {"no_repeat_ngram_size": 1, "bad_words_ids": bad[4:], "eos_token_id": [4, 3]}
+    alone = [model.generate([row], max_new_tokens=3, **options)[0, len(row) :].tolist() for row in rows]
+    got = model.generate(rows, past_key_values=model.new_cache(2), max_new_tokens=3, **options)
+    for row, new in zip(got[:, 3:].tolist(), alone, strict=True):
+        assert row[: len(new)] == new
+
+
 def test_conversation_that_takes_another_turn_drops_what_differs(model, monkeypatch):
     cache = model.new_cache(1)
     first = model.generate([text(9, 0)], past_key_values=cache, max_new_tokens=6)[0].tolist()
