@@ -14,7 +14,7 @@ from pymodel.models.auto import (
     AutoModelForTokenClassification,
     from_pretrained,
 )
-from pymodel.models.bart import BartForConditionalGeneration, BartModel
+from pymodel.models.bart import BartForConditionalGeneration, BartForSequenceClassification, BartModel
 from pymodel.models.bart_config import BartConfig
 from pymodel.models.bert import (
     BertForMaskedLM,
@@ -79,6 +79,7 @@ __all__ = [
     "AutoModelForTokenClassification",
     "BartConfig",
     "BartForConditionalGeneration",
+    "BartForSequenceClassification",
     "BartModel",
     "BaseModelOutput",
     "BertConfig",

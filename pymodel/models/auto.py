@@ -39,7 +39,12 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "bart": Family(
-        "bart_config", "BartConfig", "bart", base="BartModel", seq2seq_lm="BartForConditionalGeneration"
+        "bart_config",
+        "BartConfig",
+        "bart",
+        base="BartModel",
+        seq2seq_lm="BartForConditionalGeneration",
+        sequence_classification="BartForSequenceClassification",
     ),
     "bert": Family(
         "bert_config",

@@ -20,6 +20,7 @@ class BartConfig(Seq2SeqConfig):
     model_type: ClassVar[str] = "bart"
     aliases: ClassVar[dict[str, str]] = {**Seq2SeqConfig.aliases, "initializer_range": "init_std"}
     embedding_norm: ClassVar[bool] = True
+    default_num_labels: ClassVar[int] = 3
     foreign_keys: ClassVar[frozenset[str]] = OLD_KEYS
 
     init_std: float = 0.02

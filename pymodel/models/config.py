@@ -69,6 +69,7 @@ class PretrainedConfig:
     model_type: ClassVar[str] = ""
     aliases: ClassVar[dict[str, str]] = {}  # other names of fields, as transformers' attribute_map
     foreign_keys: ClassVar[frozenset[str]] = frozenset()  # what transformers adds for this family
+    default_num_labels: ClassVar[int] = DEFAULT_COUNT
 
     foreign: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     id2label: dict[int, str] = dataclasses.field(default_factory=dict, repr=False)
@@ -96,7 +97,10 @@ class PretrainedConfig:
             elif value != self.model_type:
                 raise ConfigError(f"{prefix}model_type must be {self.model_type!r}, got {value!r}")
         try:
-            self.id2label = read_labels(*(values.get(key) for key in _LABEL_KEYS))
+            labels = [values.get(key) for key in _LABEL_KEYS]
+            self.id2label = (
+                default_labels(self.default_num_labels) if labels == [None] * 3 else read_labels(*labels)
+            )
             self.validate()
         except ConfigError as problem:
             raise ConfigError(f"{prefix}{problem}") from None
@@ -154,7 +158,7 @@ class PretrainedConfig:
         """All keys, those of transformers that were kept included."""
         own = {field.name: getattr(self, field.name) for field in self._family_fields()}
         labels = {}
-        if self.id2label != default_labels(DEFAULT_COUNT):
+        if self.id2label != default_labels(self.default_num_labels):
             labels = {"id2label": self.id2label, "label2id": self.label2id}
         return copy.deepcopy({**self.foreign, **own, **labels, "model_type": self.model_type})
 

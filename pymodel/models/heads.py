@@ -40,6 +40,28 @@ class EncoderHead(EncoderPretrainedModel):
         self.init_weights({name for name, _ in self.named_parameters() if not name.startswith(prefix)})
 
 
+class ClassificationHead(nn.Module):
+    """linear(dropout(tanh(linear(dropout(x))))), as RoBERTa and BART classify texts.
+
+    Args:
+        width: of x.
+        labels: numbers that come out.
+        dropout_p: probability of dropping.
+        where: dtype and device of the parameters.
+    """
+
+    def __init__(self, width: int, labels: int, dropout_p: float, **where: Any) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width, activation="tanh", **where)
+        self.dropout = nn.Dropout(dropout_p)
+        self.out_proj = nn.Linear(width, labels, **where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes (batch, width); returns (batch, labels)."""
+        logits: Tensor = self.out_proj(self.dropout(self.dense(self.dropout(x))))
+        return logits
+
+
 class PredictionParts(NamedTuple):
     """The layers that score every token of the vocabulary: decoder(norm(dense(x))), where the
     activation is dense's own."""

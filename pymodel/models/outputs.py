@@ -218,3 +218,19 @@ class Seq2SeqLMOutput(ModelOutput):
     encoder_last_hidden_state: Tensor | None = None
     encoder_hidden_states: States = None
     encoder_attentions: States = None
+
+
+@dataclasses.dataclass
+class Seq2SeqSequenceClassifierOutput(ModelOutput):
+    """Output of an encoder-decoder that classifies texts: logits, (batch, num_labels); the rest as in
+    `Seq2SeqModelOutput`."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: KeyValueCache | None = None
+    decoder_hidden_states: States = None
+    decoder_attentions: States = None
+    cross_attentions: States = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: States = None
+    encoder_attentions: States = None

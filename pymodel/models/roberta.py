@@ -13,6 +13,7 @@ from pymodel import nn
 from pymodel.models.bert import BertModel, BertPretrainedModel
 from pymodel.models.encoder import TokenStates
 from pymodel.models.heads import (
+    ClassificationHead,
     MaskedLanguageModel,
     PredictionParts,
     QuestionAnswering,
@@ -106,21 +107,6 @@ class RobertaForMaskedLM(RobertaPretrainedModel, MaskedLanguageModel):
         return PredictionParts(self.lm_head.dense, self.lm_head.layer_norm, self.lm_head.decoder)
 
 
-class RobertaClassificationHead(nn.Module):
-    """linear(dropout(tanh(linear(dropout(x))))) of every text's first token."""
-
-    def __init__(self, config: RobertaConfig, **where: Any) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size, activation="tanh", **where)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels, **where)
-
-    def forward(self, first_tokens: Tensor) -> Tensor:
-        """Takes (batch, width); returns (batch, num_labels)."""
-        logits: Tensor = self.out_proj(self.dropout(self.dense(self.dropout(first_tokens))))
-        return logits
-
-
 class RobertaForSequenceClassification(RobertaPretrainedModel, TextClassifier):
     """RoBERTa that classifies texts, or with one label predicts a number.
 
@@ -131,7 +117,9 @@ class RobertaForSequenceClassification(RobertaPretrainedModel, TextClassifier):
         super().__init__(config)
         self.roberta = RobertaModel(config, dtype, device, add_pooling_layer=False)
         with nn.init.no_init():
-            self.classifier = RobertaClassificationHead(config, dtype=dtype, device=device)
+            self.classifier = ClassificationHead(
+                config.hidden_size, config.num_labels, config.head_dropout, dtype=dtype, device=device
+            )
         self.init_head()
 
     def text_logits(self, tokens: TokenStates) -> Tensor:
