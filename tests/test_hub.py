@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import COMMIT, hub_server
+from text_models import save_text_model
 
 from pymodel.errors import CheckpointError
 from pymodel.hub import resolve_folder
@@ -82,6 +84,25 @@ def test_a_tokenizer_is_fetched_without_weights(tmp_path: Path):
     assert (result.returncode, result.stdout.strip()) == (0, str(tokenizer.encode("the mat"))), result.stderr
     assert {"tokenizer.json", "tokenizer_config.json"} <= set(asked)
     assert not any("safetensors" in name and not name.endswith(".json") for name in asked)
+    offline = in_hub(call, tmp_path / "cache", endpoint, HF_HUB_OFFLINE="1")
+    assert offline.stdout == result.stdout, offline.stderr
+
+
+def test_a_sentence_encoder_is_fetched_with_its_pooling(tmp_path: Path):
+    folder = tmp_path / "org"
+    save_text_model(folder, "bert", "base")
+    modules = [{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    for name in ("1_Pooling", "onnx"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    call = "from pymodel.inference import SentenceEncoder; "
+    call += "print(SentenceEncoder.from_pretrained('org/tiny').pooling)"
+    with hub_server("org/tiny", folder) as (endpoint, asked):
+        result = in_hub(call, tmp_path / "cache", endpoint)
+    assert (result.returncode, result.stdout.strip()) == (0, "cls"), result.stderr
+    assert "1_Pooling/config.json" in asked
+    assert "onnx/config.json" not in asked
     offline = in_hub(call, tmp_path / "cache", endpoint, HF_HUB_OFFLINE="1")
     assert offline.stdout == result.stdout, offline.stderr
 

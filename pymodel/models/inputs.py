@@ -62,18 +62,17 @@ def shifted_labels(values: Any, shape: tuple[int, ...], vocab_size: int) -> np.n
 
 
 def token_labels(values: Any, shape: tuple[int, ...], vocab_size: int, name: str = "labels") -> np.ndarray:
-    """Labels of tokens as an int64 array: a token id or -100 for each.
+    """`target_ids` that belong to input ids, of whose shape they must be.
 
     Args:
-        values: (batch, sequence).
+        values: (batch, sequence) token ids or -100.
         shape: of the input ids.
 
     Raises: as `token_ids`.
     """
-    labels = _integers(values, name)
+    labels = target_ids(values, vocab_size, name)
     if labels.shape != shape:
         raise ValueError(f"{name} must have the shape {shape} of input_ids, got {labels.shape}")
-    _check_range(labels[labels != IGNORED], vocab_size, name, " or -100")
     return labels
 
 
