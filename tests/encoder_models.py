@@ -152,3 +152,9 @@ def without_labels(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arguments that are no labels."""
     kept = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
     return {name: value for name, value in inputs.items() if name in kept}
+
+
+def small_config(name: str, **changes: Any) -> Any:
+    """`config_of` as a configuration of ours."""
+    values = config_of(name, **changes).to_dict()
+    return ours.AutoConfig.for_model(**{key: v for key, v in values.items() if not key.startswith("_")})

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoder_models import CLASSES, DROPOUTS, HEADS, config_of, random_inputs
+from encoder_models import CLASSES, DROPOUTS, HEADS, random_inputs, small_config
 
 import pymodel as pm
 from pymodel import _core
-from pymodel.models import AutoConfig, AutoModelForMaskedLM, AutoModelForTokenClassification
+from pymodel.models import AutoModelForMaskedLM, AutoModelForTokenClassification
 
 STEPS = 3
 HAS_EMULATOR = hasattr(_core, "simt_set_schedule")
@@ -19,8 +19,7 @@ HAS_EMULATOR = hasattr(_core, "simt_set_schedule")
 def train(kind: Any, model_type: str, device: str) -> tuple[list[float], dict[str, np.ndarray]]:
     """Losses of a few steps with dropout on packed batches, and the weights after them."""
     dropout: dict[str, Any] = dict.fromkeys(DROPOUTS[model_type], 0.1)
-    values = config_of(model_type, num_labels=CLASSES, **dropout).to_dict()
-    config = AutoConfig.for_model(**{name: v for name, v in values.items() if not name.startswith("_")})
+    config = small_config(model_type, num_labels=CLASSES, **dropout)
     pm.manual_seed(7)
     model = kind.from_config(config, device=device).train()
     optimizer = pm.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
