@@ -45,6 +45,7 @@ def generate(
     seed: int | None = None,
     *,
     attention_mask: Any = None,
+    decoder_input_ids: Any = None,
     past_key_values: KeyValueCache | None = None,
     tokenizer: Any = None,
     streamer: Streamer | None = None,
@@ -64,6 +65,8 @@ def generate(
             is as `model.generation_config` says, then as it is there. Without sampling, temperature, top_k,
             top_p, min_p and seed have no effect.
         attention_mask: (batch, sequence), 0 where a prompt is padded, on either side.
+        decoder_input_ids: (batch, tokens) with which an encoder-decoder's answers begin; its start token is
+            put before them unless it is there.
         past_key_values: a cache, new from `model.new_cache(batch)` or of an earlier call, in which everything
             but the last token stays: a later call, whose input_ids go on from this one's, then reads only
             what is new. What it holds of another text is dropped.
@@ -74,7 +77,7 @@ def generate(
     Returns: (batch * num_return_sequences, sequence + new) int64: the prompts as they were given
     (lists of unequal length padded on the left), then the new tokens up to and including an end
     token or the one that completes a stop string, then padding. Of an encoder-decoder, (rows, 1 + new): its
-    start token and the new tokens.
+    start token, those of decoder_input_ids and the new ones.
 
     Raises: ConfigError for an option; PymodelError for a prompt that is empty or fills the model's
     context; ValueError or TypeError for ids that are no token ids of the model.
@@ -92,7 +95,15 @@ def generate(
     chosen = options_of(model, {**options, **named})
     if chosen.stops and tokenizer is None:
         raise ConfigError("stop_strings are found in text: pass the model's tokenizer too, tokenizer=...")
-    began = start(model, input_ids, attention_mask, chosen, past_key_values, return_dict_in_generate)
+    began = start(
+        model,
+        input_ids,
+        attention_mask,
+        chosen,
+        past_key_values,
+        return_dict_in_generate,
+        decoder_input_ids,
+    )
     scores = None
     if chosen.num_beams > 1:
         if streamer is not None:
@@ -152,9 +163,11 @@ def _padding(options: GenerationOptions) -> int:
 
 
 def _as_given(model: Any, input_ids: Any, began: Start, padding: int) -> np.ndarray:
-    """The prompts as one array: as they came, or padded on the left; an encoder-decoder's start tokens."""
+    """The prompts as one array: as they came, or padded on the left; with an encoder-decoder what its
+    answers begin with."""
     if getattr(model.config, "is_encoder_decoder", False):
-        return began.prompts.window(np.zeros(len(began.prompts), dtype=np.int64), 1)
+        width = int(began.prompts.prompt_lengths.max(initial=1))
+        return began.prompts.window(np.zeros(len(began.prompts), dtype=np.int64), width)
     if isinstance(input_ids, (list, tuple)) and len({len(row) for row in input_ids}) > 1:
         return padded(began.prompts.tokens, padding, on_left=True)
     return np.asarray(input_ids).astype(np.int64)

@@ -36,6 +36,7 @@ def start(
     options: GenerationOptions,
     cache: KeyValueCache | None = None,
     keep_cache: bool = False,
+    decoder_input_ids: Any = None,
 ) -> Start:
     """Checks what a model is to continue and sets up its predictor.
 
@@ -50,7 +51,13 @@ def start(
     if getattr(config, "is_encoder_decoder", False):
         sources = prompts_of(input_ids, attention_mask, config.source_vocab_size)
         _check_tokens(options, config.target_vocab_size, "decoder_start_token_id")
-        return _start_of_encoder_decoder(model, sources, options, context, cache)
+        if cache is not None:
+            raise ConfigError(
+                "past_key_values cannot be used with an encoder-decoder, whose cache belongs to one source"
+            )
+        return _start_of_encoder_decoder(model, sources, decoder_input_ids, options, context)
+    if decoder_input_ids is not None:
+        raise ConfigError("decoder_input_ids are for encoder-decoders; pass the prompt as input_ids")
     given = prompts_of(input_ids, attention_mask, config.vocab_size)
     _check_tokens(options, config.vocab_size)
     for number, prompt in enumerate(given):
@@ -66,23 +73,38 @@ def start(
 def _start_of_encoder_decoder(
     model: Any,
     sources: Sequence[np.ndarray],
+    decoder_input_ids: Any,
     options: GenerationOptions,
     context: int,
-    cache: KeyValueCache | None,
 ) -> Start:
-    if cache is not None:
-        raise ConfigError(
-            "past_key_values cannot be used with an encoder-decoder, whose cache belongs to one source"
-        )
     for number, source in enumerate(sources):
         _check_prompt(source, number, len(sources), _NO_LIMIT)
     if options.decoder_start_token_id is None:
         raise ConfigError(
             "decoder_start_token_id: the model's configuration names none; pass the token to start with"
         )
-    starts = [np.array([options.decoder_start_token_id], dtype=np.int64) for _ in sources]
+    starts = _decoder_prompts(decoder_input_ids, model.config.target_vocab_size, len(sources), options)
+    for number, begun in enumerate(starts):
+        _check_prompt(begun, number, len(starts), context)
     prompts = Sequences(starts, _limits(starts, options, context))
     return Start(EncoderDecoderPredictor(model, sources, _new_cache(model, prompts, options)), prompts)
+
+
+def _decoder_prompts(given: Any, vocab_size: int, count: int, options: GenerationOptions) -> list[np.ndarray]:
+    """The tokens from which the decoder starts: the start token, and what is given behind it."""
+    token = np.array([options.decoder_start_token_id], dtype=np.int64)
+    if given is None:
+        return [token] * count
+    prompts = prompts_of(given, None, vocab_size)
+    lengths = {len(prompt) for prompt in prompts}
+    if len(prompts) != count or len(lengths) > 1:
+        raise ConfigError(
+            f"decoder_input_ids must be {count} rows of one length, as input_ids has {count}, got "
+            f"{len(prompts)} of {' and '.join(map(str, sorted(lengths)))} tokens"
+        )
+    if any(len(prompt) and prompt[0] == token[0] for prompt in prompts):
+        return prompts
+    return [np.concatenate([token, prompt]) for prompt in prompts]
 
 
 def _new_cache(model: Any, prompts: Sequences, options: GenerationOptions) -> KeyValueCache | None:

@@ -78,6 +78,21 @@ def test_encoder_decoder_equals_transformers(models, options):
             np.testing.assert_allclose(got.sequences_scores, scores, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3, "num_return_sequences": 2}], ids=str)
+@pytest.mark.parametrize("started", [False, True])
+def test_encoder_decoder_goes_on_from_a_beginning(models, options, started):
+    ours, theirs = models
+    rows = sources(LENGTHS, 8)
+    begun = np.array(sources([3] * len(rows), 9))
+    if started:
+        begun[:, 0] = ours.config.decoder_start_token_id
+    options = {"max_new_tokens": 7, **options}
+    expected = by_transformers(theirs, rows, decoder_input_ids=torch.from_numpy(begun), **options)
+    for use_cache in (True, False):
+        got = ours.generate(rows, decoder_input_ids=begun, use_cache=use_cache, **options)
+        np.testing.assert_array_equal(got, expected.sequences.numpy())
+
+
 @pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize(
     "options",
@@ -139,6 +154,10 @@ def test_encoder_decoder_of_nothing_and_bad_input(models):
     assert model.generate(sources([3]), max_new_tokens=0).tolist() == [[model.config.decoder_start_token_id]]
     with pytest.raises(PymodelError, match="prompt 1 is empty"):
         model.generate([[5], []])
+    with pytest.raises(
+        ConfigError, match="decoder_input_ids must be 1 rows of one length, .* got 2 of 1 and 2"
+    ):
+        model.generate([[5]], decoder_input_ids=[[3], [4, 5]])
     with pytest.raises(ConfigError, match="past_key_values cannot be used with an encoder-decoder"):
         model.generate([[5]], past_key_values=model.new_cache(1))
     with pytest.raises(ConfigError, match="decoder_start_token_id must be below the model's vocab_size"):

@@ -248,6 +248,8 @@ def test_generate_bad_prompt_is_named(model):
         model.generate([[61]])
     with pytest.raises(ValueError, match=r"attention_mask must have the shape \(1, 2\)"):
         model.generate([[1, 2]], attention_mask=[[1]])
+    with pytest.raises(ConfigError, match="decoder_input_ids are for encoder-decoders"):
+        model.generate([[1]], decoder_input_ids=[[2]])
     with pytest.raises(ConfigError, match="streamer: expected one sequence"):
         model.generate([[1], [2]], streamer=TextStreamer(Letters()))
 
