@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from typing import Any
 
 import numpy as np
 
 from pymodel import ops
 from pymodel.autograd import no_grad
-from pymodel.errors import ConfigError, DataError
+from pymodel.errors import CheckpointError, ConfigError, DataError
 from pymodel.hub import resolve_folder
 from pymodel.inference.texts import TextRunner
 from pymodel.models import AutoModelForMaskedLM
 from pymodel.models.heads import MaskedLanguageModel
+from pymodel.models.loading import NewWeightsWarning
 from pymodel.text import AutoTokenizer, Tokenizer
 
 
@@ -65,9 +67,18 @@ class FillMask(TextRunner):
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> FillMask:
-        """Reads a model and its tokenizer. Args and errors: as `PretrainedModel.from_pretrained`."""
+        """Reads a model and its tokenizer.
+
+        Args and errors: as `PretrainedModel.from_pretrained`, but a checkpoint without the head that
+        scores tokens is an error here, where nobody would train it.
+        """
         folder = resolve_folder(name, revision=revision, local_files_only=local_files_only)
-        model = AutoModelForMaskedLM.from_pretrained(folder, dtype, device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NewWeightsWarning)
+            try:
+                model = AutoModelForMaskedLM.from_pretrained(folder, dtype, device)
+            except NewWeightsWarning as problem:
+                raise CheckpointError(str(problem)) from None
         return cls(model, AutoTokenizer.from_pretrained(folder))
 
     def __call__(self, text: str, top_k: int = 5) -> list[list[Filling]]:

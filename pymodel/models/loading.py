@@ -18,6 +18,10 @@ from pymodel.tensor import Tensor, from_numpy
 _LISTED = 5  # names of tensors that an error shows before it counts the rest
 
 
+class NewWeightsWarning(UserWarning):
+    """A checkpoint held no head for the model that was asked for, which begins with initial values."""
+
+
 class Loadable(Protocol):
     """What loading asks of a model; see `PretrainedModel`."""
 
@@ -78,6 +82,7 @@ def warn_of_new(folder: object, names: Sequence[str]) -> None:
     if names:
         warnings.warn(
             f"{folder}: holds no {listed(names)}; they have their initial values, so train the model first",
+            NewWeightsWarning,
             stacklevel=4,
         )
 

@@ -9,7 +9,7 @@ import pytest
 import transformers
 from text_models import ROLES, save_text_model
 
-from pymodel.errors import ConfigError, DataError
+from pymodel.errors import CheckpointError, ConfigError, DataError
 from pymodel.inference import FillMask
 from pymodel.models import AutoModel
 from pymodel.text import AutoTokenizer
@@ -48,3 +48,9 @@ def test_fill_mask_bad_arguments_are_named(tmp_path: Path):
     tokenizer.mask_token = None
     with pytest.raises(ConfigError, match="tokenizer has no mask_token"):
         FillMask(fill.model, tokenizer)
+
+
+def test_fill_mask_refuses_a_checkpoint_without_the_head(tmp_path: Path):
+    save_text_model(tmp_path, "bert", "base")
+    with pytest.raises(CheckpointError, match=r"holds no cls\.predictions.* they have their initial values"):
+        FillMask.from_pretrained(tmp_path)
