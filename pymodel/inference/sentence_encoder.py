@@ -6,6 +6,7 @@ Source: Reimers and Gurevych, "Sentence-BERT", arXiv:1908.10084.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -75,7 +76,9 @@ class SentenceEncoder(TextRunner):
         where: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
         settings = read_settings(resolve_folder(name, patterns=FOLDER_FILES, **where))
         folder = resolve_folder(name, **where)
-        model = AutoModel.from_pretrained(folder, dtype, device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*holds no pooler")  # which no pooling here looks at
+            model = AutoModel.from_pretrained(folder, dtype, device)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         options = (settings.pooling, settings.normalize, settings.max_length)
         return cls(model, tokenizer, *options)  # type: ignore[arg-type] # checked there

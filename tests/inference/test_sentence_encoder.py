@@ -143,7 +143,7 @@ def test_sentence_encoder_reads_the_files_of_sentence_transformers(tmp_path: Pat
 
 
 def test_sentence_encoder_bad_arguments_are_named(tmp_path: Path):
-    save_text_model(tmp_path, "bert", "pre_training")
+    save_text_model(tmp_path, "bert", "masked_lm")
     encoder = SentenceEncoder.from_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
         encoder.encode(["a"], batch_size=0)
