@@ -63,7 +63,8 @@ def _rows(module: Module, name: str, level: int, depth: int | None, seen: set[in
     groups: list[_Group] = []
     for child_name, child in module.named_children():
         rows = list(_rows(child, "", level + 1, depth, seen))
-        if groups and groups[-1].takes(rows):
+        # Names such as query and key say more than a range from one to the other.
+        if child_name.isdigit() and groups and groups[-1].takes(rows):
             groups[-1].add(child_name, rows)
         else:
             groups.append(_Group(child_name, child_name, rows))

@@ -44,3 +44,11 @@ def test_summary_keeps_different_neighbours_apart():
     assert "2 (Linear)" in text
     assert "weight 4x3; bias 4" in text
     assert counts(text) == 16 * 2 + 10
+
+
+def test_summary_shows_equal_parts_that_have_names_of_their_own():
+    pair = nn.Module()
+    pair.query, pair.key = nn.Linear(3, 4), nn.Linear(3, 4)
+    text = summary_text(pair)
+    assert "query (Linear)" in text
+    assert "key (Linear)" in text
