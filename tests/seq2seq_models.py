@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from pymodel.models import AutoModelForSeq2SeqLM
+from pymodel.models import AutoConfig, AutoModelForSeq2SeqLM
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
@@ -187,3 +187,10 @@ def in_torch(arrays: dict[str, Any]) -> dict[str, Any]:
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         for name, value in arrays.items()
     }
+
+
+def tiny(name: str) -> Any:
+    """Our model of a case's configuration, with initial weights."""
+    case = CASES[name]
+    config = AutoConfig.for_model(case.config.model_type, **case.options)
+    return AutoModelForSeq2SeqLM.from_config(config).eval()

@@ -102,6 +102,9 @@ def _sources(model: Loadable, files: WeightFiles, wanted: dict[str, Tensor]) -> 
         here = _name_here(model, name, renamed, wanted)
         if here is not None:
             source[here] = stored
+    for name, shared in model.tied_weights.items():
+        if name in source:  # writers differ in which name of a shared tensor they keep
+            source.setdefault(shared, source[name])
     return source
 
 
