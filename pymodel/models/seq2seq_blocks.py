@@ -18,9 +18,9 @@ from pymodel import nn, ops
 from pymodel.models.attention import merge_heads, split_heads
 from pymodel.models.checks import ACTIVATIONS
 from pymodel.models.encoder_layout import EncoderLayout
-from pymodel.models.seq2seq import Seq2SeqDecoder, Seq2SeqEncoder, Stack
 from pymodel.models.seq2seq_config import Seq2SeqConfig
 from pymodel.models.seq2seq_layout import Shown, Source, Target
+from pymodel.models.seq2seq_stacks import Seq2SeqDecoder, Seq2SeqEncoder, Stack
 from pymodel.random import next_offset
 from pymodel.tensor import Tensor, tensor
 

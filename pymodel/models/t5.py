@@ -15,15 +15,9 @@ from pymodel import nn, ops
 from pymodel.models.checkpoint import WeightFiles
 from pymodel.models.encoder_layout import EncoderLayout
 from pymodel.models.outputs import BaseModelOutput
-from pymodel.models.seq2seq import (
-    Seq2SeqDecoder,
-    Seq2SeqEncoder,
-    Seq2SeqLanguageModel,
-    Seq2SeqModel,
-    Seq2SeqPretrainedModel,
-    Stack,
-)
+from pymodel.models.seq2seq import Seq2SeqLanguageModel, Seq2SeqModel, Seq2SeqPretrainedModel
 from pymodel.models.seq2seq_layout import Shown, Source, Target
+from pymodel.models.seq2seq_stacks import Seq2SeqDecoder, Seq2SeqEncoder, Stack
 from pymodel.models.t5_blocks import T5DecoderBlock, T5EncoderBlock, T5Norm, stream_dtype
 from pymodel.models.t5_config import T5Config
 from pymodel.tensor import Tensor, tensor
