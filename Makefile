@@ -70,7 +70,7 @@ format: $(VENV)/installed-lint  ## rewrite Python and C++ files the way `make li
 	$(CXX_FILES) | xargs --no-run-if-empty $(BIN)/clang-format -i
 
 # All of it, its figures kept; with ARGS what they say.
-bench: $(VENV)/installed-bench  ## install with the bench extra, then time everything against its peers (ten minutes)
+bench: $(VENV)/installed-bench  ## install with the bench extra, then time everything against its peers (a quarter of an hour)
 	$(BIN)/pymodel bench $(or $(ARGS),--json benchmarks/results)
 
 # For an environment of one's own: afterwards PYTHONPATH=. is enough. ARGS goes to CMake.
