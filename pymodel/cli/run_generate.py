@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pymodel.cli.devices import choose_device
@@ -11,7 +12,7 @@ from pymodel.cli.generate import GenerateOptions
 from pymodel.cli.sampling import prompt_ids
 from pymodel.errors import ConfigError
 from pymodel.generate import stream_generate
-from pymodel.generate.streaming import prompt_tokens
+from pymodel.generate.streaming import GenerationResponse, prompt_tokens
 from pymodel.models import from_pretrained
 from pymodel.text import Tokenizer
 
@@ -31,19 +32,22 @@ def write(options: GenerateOptions) -> None:
             "such as a GPT2LMHeadModel"
         )
     settings = generation_settings(options, model)
+    before = ""
     if options.chat:
         ids = prompt_tokens(tokenizer, [{"role": "user", "content": prompt}])
     elif model.config.is_encoder_decoder:
         ids = tokenizer.encode(prompt)
     else:
         ids = prompt_ids(tokenizer, prompt)
-        _show(prompt)
+        before = prompt
     if settings["num_beams"] > 1:
         rows = model.generate([ids], **settings)
         start = 1 if model.config.is_encoder_decoder else len(ids)
-        _show(tokenizer.decode(rows[0, start:], skip_special_tokens=True) + "\n")
+        _show(before + tokenizer.decode(rows[0, start:], skip_special_tokens=True) + "\n")
     else:
-        _stream(model, tokenizer, ids, settings)
+        responses = stream_generate(model, tokenizer, ids, **settings)
+        _show(before)  # not until the options and the prompt are checked
+        _stream(responses, settings)
 
 
 def generation_settings(options: GenerateOptions, model: Any) -> dict[str, Any]:
@@ -68,9 +72,9 @@ def generation_settings(options: GenerateOptions, model: Any) -> dict[str, Any]:
     return settings
 
 
-def _stream(model: Any, tokenizer: Tokenizer, ids: list[int], settings: dict[str, Any]) -> None:
+def _stream(responses: Iterator[GenerationResponse], settings: dict[str, Any]) -> None:
     response = None
-    for response in stream_generate(model, tokenizer, ids, **settings):
+    for response in responses:
         _show(response.text)
     _show("\n")
     if response is not None and sys.stderr.isatty():

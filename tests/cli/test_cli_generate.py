@@ -105,6 +105,23 @@ def test_generate_translates_with_an_encoder_decoder(encoder_decoder):
     path.write_text(before)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--max-new-tokens", -3), "max_new_tokens must be an integer of at least 0"),
+        (("--temperature", 0), "temperature must be above 0"),
+        (("--stop", ""), "stop_strings must be strings that are not empty"),
+        (("--stop", "a", "--num-beams", 2), "stop_strings cannot be used with num_beams above 1"),
+        (("--prompt", "jumps over the lazy dog " * 20), "the model's context holds 60"),
+        (("--prompt", "jumps over the lazy dog " * 20, "--num-beams", 2), "the model's context holds 60"),
+    ],
+)
+def test_generate_shows_nothing_on_an_error(decoder, words, message):
+    result = run("generate", "--model", decoder, "--device", "cpu", "--prompt", "the fox", *words, code=2)
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
 def test_generate_bad_options_are_one_line(decoder, tmp_path):
     shown = run("generate", "--model", decoder, "--num-beams", 2, "--stop", "a", code=2).stderr
     assert "stop_strings cannot be used with num_beams above 1" in shown
