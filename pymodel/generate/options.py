@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Sequence, Set
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,12 +21,23 @@ _LOWEST = {
     "min_length": 0,
     "pad_token_id": 0,
     "decoder_start_token_id": 0,
+    "forced_bos_token_id": 0,
+    "seed": 0,
     "top_k": 0,
     "no_repeat_ngram_size": 0,
     "num_beams": 1,
     "num_return_sequences": 1,
 }
-_OPTIONAL = ("max_new_tokens", "max_length", "pad_token_id", "decoder_start_token_id")  # may be None
+_OPTIONAL = (  # of these, those that may be None
+    "max_new_tokens",
+    "max_length",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "seed",
+)
+_NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
+_FLAGS = ("do_sample", "renormalize_logits", "use_cache")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,10 +104,7 @@ class GenerationOptions:
     num_return_sequences: int = 1
 
     def __post_init__(self) -> None:
-        for name, lowest in _LOWEST.items():
-            value = getattr(self, name)
-            if not _is_integer(value, lowest) and not (value is None and name in _OPTIONAL):
-                raise ConfigError(f"{name} must be an integer of at least {lowest}, got {value!r}")
+        self._check_types()
         self._check_number("repetition_penalty", 0.0 < self.repetition_penalty < math.inf, "above 0")
         self._check_number("top_p", 0.0 < self.top_p <= 1.0, "above 0 and at most 1")
         self._check_number("min_p", 0.0 <= self.min_p <= 1.0, "between 0 and 1")
@@ -106,10 +114,26 @@ class GenerationOptions:
                 f"temperature must be above 0, got {self.temperature!r}; "
                 "for the most likely token every time pass do_sample=False"
             )
-        if self.seed is not None and not _is_integer(self.seed, 0):
-            raise ConfigError(f"seed must be an integer of at least 0 or None, got {self.seed!r}")
-        self._check_beams()
         self._check_tokens()
+        self._check_beams()
+
+    def _check_types(self) -> None:
+        for name, lowest in _LOWEST.items():
+            value = getattr(self, name)
+            if not _is_integer(value, lowest) and not (value is None and name in _OPTIONAL):
+                none = " or None" if name in _OPTIONAL else ""
+                raise ConfigError(f"{name} must be an integer of at least {lowest}{none}, got {value!r}")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+                raise ConfigError(f"{name} must be a number, got {value!r}")
+        for name in _FLAGS:
+            value = getattr(self, name)
+            if not isinstance(value, (bool, np.bool_)):
+                raise ConfigError(f"{name} must be True or False, got {value!r}")
+        stopping: Any = self.early_stopping
+        if not isinstance(stopping, bool) and not (isinstance(stopping, str) and stopping == "never"):
+            raise ConfigError(f"early_stopping must be True, False or 'never', got {stopping!r}")
 
     def _check_beams(self) -> None:
         if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
@@ -122,8 +146,6 @@ class GenerationOptions:
                 f"num_return_sequences must be 1 without sampling or beams, got {self.num_return_sequences}: "
                 "all would be the same; pass do_sample=True or num_beams"
             )
-        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
-            raise ConfigError(f"early_stopping must be True, False or 'never', got {self.early_stopping!r}")
         if self.num_beams > 1 and self.stops:
             raise ConfigError(
                 "stop_strings cannot be used with num_beams above 1: a beam's text may still change; "
@@ -131,13 +153,14 @@ class GenerationOptions:
             )
 
     def _check_tokens(self) -> None:
-        if "" in self.stops or set(map(type, self.stops)) - {str}:
+        if not all(isinstance(stop, str) and stop for stop in _as_tuple(self.stop_strings)):
             raise ConfigError(f"stop_strings must be strings that are not empty, got {self.stop_strings!r}")
-        for name in ("eos_token_id", "forced_eos_token_id", "forced_bos_token_id"):
+        for name in ("eos_token_id", "forced_eos_token_id"):
             if not all(_is_integer(token, 0) for token in _as_tuple(getattr(self, name))):
                 raise ConfigError(f"{name} must be token ids of at least 0, got {getattr(self, name)!r}")
-        for word in self.bad_words_ids or ():
-            if isinstance(word, (int, np.integer)) or not word or not all(_is_integer(t, 0) for t in word):
+        for word in _as_tuple(self.bad_words_ids):
+            tokens = _as_tuple(word)
+            if np.isscalar(word) or not tokens or not all(_is_integer(token, 0) for token in tokens):
                 raise ConfigError(
                     f"bad_words_ids must be lists of token ids, none of them empty, got {word!r} among them"
                 )
@@ -149,8 +172,7 @@ class GenerationOptions:
     @property
     def stops(self) -> tuple[str, ...]:
         """The stop strings as a tuple."""
-        given = self.stop_strings
-        return (given,) if isinstance(given, str) else tuple(given or ())
+        return _as_tuple(self.stop_strings)
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -165,12 +187,17 @@ class GenerationOptions:
     @property
     def bad_words(self) -> tuple[tuple[int, ...], ...]:
         """The forbidden runs of tokens; end tokens alone are left out, since without them nothing ends."""
-        words = (tuple(int(token) for token in word) for word in self.bad_words_ids or ())
+        words = (_as_tuple(word) for word in _as_tuple(self.bad_words_ids))
         return tuple(word for word in words if len(word) > 1 or word[0] not in self.end_ids)
 
 
-def _as_tuple(given: int | Sequence[int] | None) -> tuple[int, ...]:
-    return (int(given),) if isinstance(given, (int, np.integer)) else tuple(given or ())
+def _as_tuple(given: Any) -> tuple[Any, ...]:
+    """What may be given as one value, several or None."""
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
+    if isinstance(given, (Sequence, Set)) and not isinstance(given, (str, bytes)):
+        return tuple(given)
+    return () if given is None else (given,)
 
 
 def _is_integer(value: object, lowest: int) -> bool:

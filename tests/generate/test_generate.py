@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from hugging_face import saved_model
 import pymodel as pm
 from pymodel.errors import CheckpointError, ConfigError, PymodelError
 from pymodel.generate import TextStreamer, generate, stream_generate
+from pymodel.generate.options import GenerationOptions
 from pymodel.generate.streaming import TextPieces
 from pymodel.models import GPT2Config, GPT2LMHeadModel
 from pymodel.text import Tokenizer
@@ -234,6 +236,34 @@ def test_text_streamer_prints_what_is_generated(model, skip_prompt):
 def test_generate_bad_option_is_named(model, options, message):
     with pytest.raises(ConfigError, match=message):
         generate(model, [[1, 2]], **options)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(GenerationOptions)])
+def test_generate_option_of_a_wrong_type_is_named(model, name):
+    wrong: dict[str, list[Any]] = {
+        "top_p": ["x", True],
+        "temperature": ["x", [1.0]],
+        "top_k": ["x", True],
+        "do_sample": ["yes", 1],
+        "early_stopping": ["always", np.array([True])],
+        "seed": [1.5],
+        "stop_strings": [5, [5], "", ["a", ""]],
+        "eos_token_id": ["x", 2.5, True, np.array(2.5)],
+        "bad_words_ids": [5, "ab", [["a"]], [3], [None]],
+        "forced_bos_token_id": [[7]],
+    }
+    for value in [object(), {"a": 1}, *wrong.get(name, [])]:
+        with pytest.raises(ConfigError, match=f"^{name} must be "):
+            generate(model, [[1, 2]], **{"tokenizer": Letters(), "do_sample": True, name: value})
+
+
+def test_generate_options_may_be_arrays(model):
+    options: dict[str, Any] = {"max_new_tokens": np.int32(8), "repetition_penalty": np.float32(1.5)}
+    given = model.generate(
+        [[1, 2]], eos_token_id=np.array([3, 4]), bad_words_ids=np.array([[5], [6]]), **options
+    )
+    expected = model.generate([[1, 2]], eos_token_id=[3, 4], bad_words_ids=[[5], [6]], **options)
+    np.testing.assert_array_equal(given, expected)
 
 
 def test_generate_bad_prompt_is_named(model):
