@@ -168,6 +168,6 @@ def _as_given(model: Any, input_ids: Any, began: Start, padding: int) -> np.ndar
     if getattr(model.config, "is_encoder_decoder", False):
         width = int(began.prompts.prompt_lengths.max(initial=1))
         return began.prompts.window(np.zeros(len(began.prompts), dtype=np.int64), width)
-    if isinstance(input_ids, (list, tuple)) and len({len(row) for row in input_ids}) > 1:
+    if isinstance(input_ids, (list, tuple)) and len({len(row) for row in input_ids}) != 1:
         return padded(began.prompts.tokens, padding, on_left=True)
     return np.asarray(input_ids).astype(np.int64)

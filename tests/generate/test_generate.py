@@ -158,6 +158,9 @@ def test_generate_stops_at_end_tokens_and_at_the_context(model):
     assert model.generate(ids, max_new_tokens=100, eos_token_id=[]).shape == (1, 40)
     assert model.generate(ids, max_new_tokens=0).tolist() == ids.tolist()
     assert model.generate(np.zeros((0, 4), dtype=np.int64)).shape == (0, 4)
+    for options in ({}, {"num_beams": 2}, {"return_dict_in_generate": True}):
+        nothing = model.generate([], max_new_tokens=3, **options)
+        assert getattr(nothing, "sequences", nothing).shape == (0, 0)
 
 
 def test_generate_ignores_training_mode_and_restores_it(folder: Path):
