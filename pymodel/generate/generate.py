@@ -80,7 +80,8 @@ def generate(
     start token, those of decoder_input_ids and the new ones.
 
     Raises: ConfigError for an option; PymodelError for a prompt that is empty or fills the model's
-    context; ValueError or TypeError for ids that are no token ids of the model.
+    context; ValueError or TypeError for ids that are no token ids of the model; TypeError for
+    past_key_values that are no `KeyValueCache`.
     """
     named = {
         "max_new_tokens": max_new_tokens,

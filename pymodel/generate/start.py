@@ -13,7 +13,7 @@ from pymodel.errors import ConfigError, PymodelError
 from pymodel.generate.options import DEFAULT_NEW_TOKENS, GenerationOptions
 from pymodel.generate.predictors import DecoderPredictor, EncoderDecoderPredictor, Predictor
 from pymodel.generate.sequences import Sequences, prompts_of
-from pymodel.models.cache import KeyValueCache
+from pymodel.models.cache import KeyValueCache, checked_cache
 
 _NO_LIMIT = sys.maxsize // 2  # of models with relative positions
 _ROOM = 512  # new tokens to set memory aside for; few texts are longer, and for those it grows
@@ -44,9 +44,11 @@ def start(
     afterwards, where there can be one.
 
     Raises: PymodelError for an empty prompt and for one that fills the model's context; ConfigError for
-    options that do not fit the model; ValueError or TypeError for ids that are no token ids of it.
+    options that do not fit the model; ValueError or TypeError for ids that are no token ids of it; TypeError
+    for what is no cache.
     """
     config = model.config
+    cache = checked_cache(cache)
     context = int(getattr(config, "max_position_embeddings", None) or _NO_LIMIT)
     if getattr(config, "is_encoder_decoder", False):
         sources = prompts_of(input_ids, attention_mask, config.source_vocab_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -186,6 +187,19 @@ class KeyValueCache:
                         piece = old.select(0, source).slice(0, 0, used, 1)
                         _core.copy(piece, new.select(0, target).slice(0, 0, used, 1))
                 store[layer] = new
+
+
+def checked_cache(value: Any) -> KeyValueCache | None:
+    """What was given as past_key_values, a cache or None.
+
+    Raises: TypeError for anything else, such as a cache of transformers.
+    """
+    if value is None or isinstance(value, KeyValueCache):
+        return value
+    raise TypeError(
+        "past_key_values must be a KeyValueCache of pymodel, new from model.new_cache(batch) or what an "
+        f"earlier call returned, got {type(value).__module__}.{type(value).__qualname__}"
+    )
 
 
 def picked_rows(values: Tensor, rows: np.ndarray) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pymodel import nn, ops
 from pymodel.autograd import is_grad_enabled, set_grad_enabled
-from pymodel.models.cache import KeyValueCache
+from pymodel.models.cache import KeyValueCache, checked_cache
 from pymodel.models.inputs import (
     SequenceLayout,
     padding_is_unlabelled,
@@ -64,13 +64,13 @@ class DecoderModel(DecoderPretrainedModel):
             padding_is_read: False when nobody looks at the states of right padding, which is then
                 skipped.
 
-        Raises: ValueError or TypeError for ids, masks or positions that do not fit.
+        Raises: ValueError or TypeError for ids, masks, positions or a cache that do not fit.
         """
         ids = token_ids(input_ids, self.config.vocab_size)
         batch, sequence = ids.shape
-        if past_key_values is None and use_cache:
-            past_key_values = self.new_cache(batch, sequence)
-        cache = past_key_values
+        cache = checked_cache(past_key_values)
+        if cache is None and use_cache:
+            cache = self.new_cache(batch, sequence)
         layout = sequence_layout(
             batch,
             sequence,

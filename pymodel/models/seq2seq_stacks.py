@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pymodel import nn
-from pymodel.models.cache import KeyValueCache
+from pymodel.models.cache import KeyValueCache, checked_cache
 from pymodel.models.encoder_layout import EncoderLayout, encoder_layout
 from pymodel.models.inputs import sequence_layout, token_ids
 from pymodel.models.outputs import BaseModelOutput, Seq2SeqModelOutput, States
@@ -111,6 +111,7 @@ class Seq2SeqDecoder(Stack):
         """
         if encoder_hidden_states is None:
             raise ValueError("encoder_hidden_states: the decoder looks at a source, got None")
+        cache = checked_cache(past_key_values)
         ids = self._token_ids(input_ids, "decoder_input_ids")
         device = self.embed_tokens.weight.device
         batch, sequence = ids.shape
@@ -121,7 +122,7 @@ class Seq2SeqDecoder(Stack):
             batch,
             sequence,
             attention_mask,
-            cache=past_key_values,
+            cache=cache,
             padding_is_read=padding_is_read,
             device=device,
             mask_name="decoder_attention_mask",
@@ -133,7 +134,6 @@ class Seq2SeqDecoder(Stack):
             [] if output_attentions else None,
             [] if output_attentions else None,
         )
-        cache = past_key_values
         last = self._run(ids, Target(layout, cache), Source(encoder_hidden_states, seen, cache), shown)
         if cache is not None:
             cache.advance(layout.added)

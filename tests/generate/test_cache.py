@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from hugging_face import saved_model
 
 import pymodel as pm
@@ -239,6 +240,17 @@ def test_conversation_streamed_and_left_early(model):
     more = [*said, *text(3, 1)]
     got = model.generate([more], past_key_values=cache, max_new_tokens=5)
     np.testing.assert_array_equal(got, model.generate([more], max_new_tokens=5))
+
+
+def test_cache_of_another_library_is_named(model):
+    theirs = transformers.DynamicCache()
+    wanted = "past_key_values must be a KeyValueCache of pymodel, .*got transformers.cache_utils.DynamicCache"
+    with pytest.raises(TypeError, match=wanted):
+        model([[1, 2]], past_key_values=theirs)
+    with pytest.raises(TypeError, match=wanted):
+        model.generate([[1, 2]], past_key_values=theirs)
+    with pytest.raises(TypeError, match=r"past_key_values must be .*got builtins\.tuple"):
+        model([[1, 2]], past_key_values=())
 
 
 def test_cache_filled_by_the_model_is_continued(model):

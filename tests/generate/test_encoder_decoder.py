@@ -158,6 +158,10 @@ def test_encoder_decoder_of_nothing_and_bad_input(models):
         model.generate([[5]], decoder_input_ids=[[3], [4, 5]])
     with pytest.raises(ConfigError, match="past_key_values cannot be used with an encoder-decoder"):
         model.generate([[5]], past_key_values=model.new_cache(1))
+    for call in (model, model.generate):
+        options = {"decoder_input_ids": [[3]], "past_key_values": object()}
+        with pytest.raises(TypeError, match=r"past_key_values must be .*got builtins\.object"):
+            call([[5]], **options)
     with pytest.raises(ConfigError, match="decoder_start_token_id must be below the model's vocab_size"):
         model.generate([[5]], decoder_start_token_id=VOCABULARY)
     with pytest.raises(ValueError, match=f"between 0 and {VOCABULARY - 1}"):
