@@ -63,7 +63,9 @@ def generate(
         max_new_tokens, do_sample, temperature, top_k, top_p, seed, and in `options` everything else that
             `GenerationOptions` has, such as num_beams, repetition_penalty or stop_strings. What is not given
             is as `model.generation_config` says, then as it is there. Without sampling, temperature, top_k,
-            top_p, min_p and seed have no effect.
+            top_p, min_p and seed have no effect. max_length counts each row without its padding, so that a
+            row ends where it would end alone; where neither it nor max_new_tokens is set anywhere, 64 tokens
+            are written (transformers: 20).
         attention_mask: (batch, sequence), 0 where a prompt is padded, on either side.
         decoder_input_ids: (batch, tokens) with which an encoder-decoder's answers begin; its start token is
             put before them unless it is there.
