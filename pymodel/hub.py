@@ -42,17 +42,19 @@ def resolve_folder(
     Raises: CheckpointError when there is no such folder, no such repository or revision, no
     permission or no connection; nothing is written then.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(f"name must be a folder or a repository of the hub, got {name!r}")
     folder = Path(name)
     if os.fspath(name) and folder.is_dir():
         return folder
     if isinstance(name, os.PathLike) or not _REPOSITORY.fullmatch(name) or folder.exists():
-        raise CheckpointError(_no_such_folder(folder))
+        raise CheckpointError(_no_such_folder(os.fspath(name)))
     try:
         hub = importlib.import_module("huggingface_hub")
         errors = importlib.import_module("huggingface_hub.errors")
     except ImportError:
         raise CheckpointError(
-            f"{_no_such_folder(folder)}; to fetch repositories of the hub: pip install 'pymodel-lm[hub]'"
+            f"{_no_such_folder(name)}; to fetch repositories of the hub: pip install 'pymodel-lm[hub]'"
         ) from None
     options = {"revision": revision, "local_files_only": local_files_only, "allow_patterns": list(patterns)}
     return _downloaded(hub, errors, str(name), options)
@@ -83,9 +85,9 @@ def _downloaded(hub: Any, errors: Any, name: str, options: dict[str, Any]) -> Pa
     raise CheckpointError(f"{name}: {f'revision {revision!r}: ' if revision else ''}{problem}")
 
 
-def _no_such_folder(folder: Path) -> str:
+def _no_such_folder(name: str) -> str:
     return (
-        f"{folder}: no such folder; name a model folder on this machine, "
+        f"{name or repr(name)}: no such folder; name a model folder on this machine, "
         "or a repository of the hub such as 'org/name'"
     )
 

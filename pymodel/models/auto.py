@@ -146,7 +146,7 @@ class _AutoModel:
     def from_pretrained(
         cls,
         name: str | os.PathLike[str],
-        dtype: str | None = None,
+        dtype: Any = None,
         device: str | None = None,
         *,
         revision: str | None = None,
@@ -230,7 +230,7 @@ class AutoModelForTextEncoding(_AutoModel):
 
 def from_pretrained(
     name: str | os.PathLike[str],
-    dtype: str | None = None,
+    dtype: Any = None,
     device: str | None = None,
     *,
     revision: str | None = None,
@@ -275,7 +275,7 @@ def model_class(model_type: Any, task: str, folder: Path | None = None) -> type[
 
 
 def _family(model_type: Any, folder: Path | None) -> Family:
-    if model_type in FAMILIES:
+    if isinstance(model_type, str) and model_type in FAMILIES:
         return FAMILIES[model_type]
     near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

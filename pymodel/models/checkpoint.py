@@ -26,7 +26,7 @@ from pymodel.tensor import Tensor
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
+_PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 
 _FORMAT_NAMES = {
     np.dtype(np.float64): "F64",
@@ -194,10 +194,10 @@ def _weight_files(folder: Path) -> list[Path]:
                 "copy the missing files"
             )
         return paths
-    for name in _PICKLES:
-        if (folder / name).is_file():
+    for pattern in _PICKLES:
+        for path in sorted(folder.glob(pattern)):
             raise CheckpointError(
-                f"{folder / name}: a pickle, which may run any code when it is read; where you trust it, "
+                f"{path}: a pickle, which may run any code when it is read; where you trust it, "
                 "convert it once with transformers: "
                 "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
             )

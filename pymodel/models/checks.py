@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pymodel.errors import ConfigError
@@ -21,6 +22,31 @@ ACTIVATIONS = {
     "tanh": "tanh",
     "sigmoid": "sigmoid",
 }
+
+
+_FLOATING = ("float32", "float16", "bfloat16")
+_OF_THE_CALL = ("output_attentions", "output_hidden_states")
+
+
+def parameter_dtype(value: Any) -> str | None:
+    """The name of a dtype for parameters, given by its name or as torch's, NumPy's or ml_dtypes'; None
+    for None and "auto", which leave it to the file. Raises: ConfigError for anything else."""
+    name = value if isinstance(value, str) else getattr(value, "__name__", str(value))
+    name = name.removeprefix("torch.")
+    if value is None or name == "auto":
+        return None
+    if name not in _FLOATING:
+        raise ConfigError(f"dtype must be {', '.join(_FLOATING)} or auto, got {value!r}")
+    return name
+
+
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Raises ConfigError for keys that transformers reads from a configuration and we do not."""
+    for name in _OF_THE_CALL:
+        if changes.get(name):
+            raise ConfigError(f"{name} is an argument of the call: model(input_ids, {name}=True)")
+    if changes.get("return_dict") is False:
+        raise ConfigError("return_dict is an argument of the call: model(input_ids, return_dict=False)")
 
 
 def check_positive(config: Any, *names: str) -> None:

@@ -21,20 +21,22 @@ CONFIG_FILE = "config.json"
 
 Config = TypeVar("Config", bound="PretrainedConfig")
 
-# What transformers (versions 2 to 5) writes into any model's config.json without bearing on the
-# numbers that a model computes: accepted, kept, and written back by `save_pretrained`.
+# What transformers (versions 2 to 5) and others write into any model's config.json without bearing on the
+# numbers that a model computes: accepted, kept, and written back by `save_pretrained`. So are keys that
+# begin with an underscore, which are transformers' own notes.
 _FOREIGN_KEYS_TEXT = """
-    _attn_implementation _commit_hash _name_or_path architectures attn_implementation auto_map bad_words_ids
-    begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size
-    decoder_start_token_id diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size
-    eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    gradient_checkpointing is_decoder is_encoder_decoder length_penalty max_length min_length name_or_path
-    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
-    output_hidden_states output_past output_scores pad_token_id prefix problem_type pruned_heads
-    remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
-    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
-    tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
-    unk_token_id use_bfloat16 use_cache
+    adapters architectures attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id
+    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample
+    dtype early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
+    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing is_decoder
+    is_encoder_decoder language length_penalty max_length max_sequence_length min_length model_max_length
+    name name_or_path no_repeat_ngram_size num_beam_groups num_beams num_return_sequences
+    output_attentions output_hidden_states output_past output_scores pad_token_id prefix problem_type
+    pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate
+    sbert_ce_default_activation_function sentence_transformers sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings
+    tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version
+    typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16 use_cache
 """
 _FOREIGN_KEYS = frozenset(_FOREIGN_KEYS_TEXT.split())
 _LABEL_KEYS = ("num_labels", "id2label", "label2id")
@@ -80,6 +82,11 @@ class PretrainedConfig:
         self.foreign = {}
         for name, field in fields.items():
             setattr(self, name, field.default)
+        family = values.get("model_type", self.model_type)
+        if family != self.model_type:  # its keys would be unknown, which says less
+            raise ConfigError(f"{prefix}model_type must be {self.model_type!r}, got {family!r}")
+        if values.get("pruned_heads"):
+            raise ConfigError(f"{prefix}pruned_heads must be empty, all heads are built")
         hints = typing.get_type_hints(type(self))
         for given, value in values.items():
             key = self.aliases.get(given, given)
@@ -90,12 +97,10 @@ class PretrainedConfig:
                 setattr(self, key, value)
             elif key in _LABEL_KEYS:
                 pass
-            elif key in _FOREIGN_KEYS or key in self.foreign_keys:
+            elif key.startswith("_") or key in _FOREIGN_KEYS or key in self.foreign_keys:
                 self.foreign[key] = value
             elif key != "model_type":
                 raise ConfigError(prefix + _unknown_key(given, [*fields, *self.aliases]))
-            elif value != self.model_type:
-                raise ConfigError(f"{prefix}model_type must be {self.model_type!r}, got {value!r}")
         try:
             labels = [values.get(key) for key in _LABEL_KEYS]
             self.id2label = (

@@ -5,6 +5,7 @@ They are small and live on the host; kernels get tensors made from them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -128,7 +129,7 @@ def checked_mask(
 
     Raises: ValueError for another shape or other values.
     """
-    mask = np.asarray(values.numpy() if isinstance(values, Tensor) else values)
+    mask = host_array(values, name)
     if mask.shape not in ((batch, sequence), (batch, past + sequence)):
         wanted = f"({batch}, {sequence})" + (f" or ({batch}, {past + sequence})" if past else "")
         raise ValueError(f"{name} must have shape {wanted}, got {mask.shape}")
@@ -231,14 +232,20 @@ def host_array(values: Any, name: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.numpy()
     elif hasattr(values, "__dlpack__") and not isinstance(values, np.ndarray):
-        on_host = values.__dlpack_device__() == _HOST
-        values = np.from_dlpack(values) if on_host else from_dlpack(values).numpy()
+        values = _from_other_library(values)
     try:
         return np.asarray(values)
     except ValueError:
         raise ValueError(
             f"{name}: the rows have unequal lengths; pad them and pass an attention_mask"
         ) from None
+
+
+def _from_other_library(values: Any) -> np.ndarray:
+    if values.__dlpack_device__() == _HOST:
+        with contextlib.suppress(BufferError, RuntimeError):  # a dtype that NumPy itself lacks
+            return np.from_dlpack(values)
+    return from_dlpack(values).numpy()
 
 
 def _integers(values: Any, name: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from pymodel.models.checkpoint import WeightFiles
 from pymodel.models.config import CONFIG_FILE
 from pymodel.tensor import Tensor, from_numpy
 
-_LISTED = 5  # names of tensors that an error shows before it counts the rest
+_LISTED = 20  # names of tensors that an error shows before it counts the rest
 
 
 class NewWeightsWarning(UserWarning):
@@ -36,13 +36,17 @@ class Loadable(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
-def load_weights(model: Loadable, files: WeightFiles) -> list[str]:
+def load_weights(model: Loadable, files: WeightFiles, ignore_mismatched_sizes: bool = False) -> list[str]:
     """Copies the tensors of the files into the model, converting their dtype.
 
     One tensor at a time is read: memory never holds the checkpoint and the model.
 
-    Returns: the parameters that the files do not hold and a model may be without, such as a
-    classifier's on top of a checkpoint of the bare model; they are as they were.
+    Args:
+        ignore_mismatched_sizes: pass over tensors of another shape, such as those of a head for
+            another number of classes.
+
+    Returns: the parameters that got nothing: those that the files do not hold and a model may be
+    without, such as a classifier's on top of a checkpoint of the bare model, and those passed over.
 
     Raises: CheckpointError, listing by name what is missing, unexpected or of another shape, and for
     tied weights that differ; nothing is changed then.
@@ -52,21 +56,26 @@ def load_weights(model: Loadable, files: WeightFiles) -> list[str]:
     source = _sources(model, files, wanted)
     absent = [name for name in wanted if name not in source]
     new = [name for name in absent if _may_be_absent(model, name, source)]
+    misshapen = [
+        name for name in source if name in wanted and files.shape(source[name]) != wanted[name].shape
+    ]
+    if ignore_mismatched_sizes:
+        new += misshapen
+        source = {name: stored for name, stored in source.items() if name not in misshapen}
+        misshapen = []
     problems = {
         "missing": [name for name in absent if name not in new],
         "unexpected": [name for name in source if name not in state],
         "of another shape": [
-            f"{name} {files.shape(stored)}, expected {wanted[name].shape}"
-            for name, stored in source.items()
-            if name in wanted and files.shape(stored) != wanted[name].shape
+            f"{name} {files.shape(source[name])}, expected {wanted[name].shape}" for name in misshapen
         ],
     }
     if any(problems.values()):
         found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
-        raise CheckpointError(
-            f"{files.folder}: the tensors do not fit {CONFIG_FILE}; {found}; "
-            f"use the {CONFIG_FILE} that belongs to these weights"
-        )
+        way_out = f"use the {CONFIG_FILE} that belongs to these weights"
+        if misshapen:
+            way_out += ", or begin those of another shape anew with ignore_mismatched_sizes=True"
+        raise CheckpointError(f"{files.folder}: the tensors do not fit {CONFIG_FILE}; {found}; {way_out}")
     _check_tied(model, files, source)
     for name, parameter in wanted.items():
         if name in source:
@@ -81,7 +90,8 @@ def warn_of_new(folder: object, names: Sequence[str]) -> None:
     """Says which parameters no checkpoint held."""
     if names:
         warnings.warn(
-            f"{folder}: holds no {listed(names)}; they have their initial values, so train the model first",
+            f"{folder}: holds no {listed(names)} that fits; they have their initial values, "
+            "so train the model first",
             NewWeightsWarning,
             stacklevel=4,
         )

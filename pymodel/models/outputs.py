@@ -55,6 +55,10 @@ class ModelOutput:
         """Pairs of name and value of the fields that are set."""
         return [(name, getattr(self, name)) for name in self.keys()]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field of that name, or `default` where it is not set."""
+        return getattr(self, name) if name in self.keys() else default
+
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are set, in order."""
         return tuple(self.values())

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from pymodel import nn
 from pymodel.hub import resolve_folder
 from pymodel.models.checkpoint import WeightFiles
+from pymodel.models.checks import check_changes, parameter_dtype
 from pymodel.models.config import CONFIG_FILE, PretrainedConfig
 from pymodel.models.generation_config import GENERATION_FILE, GenerationConfig
 from pymodel.models.loading import load_weights, warn_of_new
@@ -63,6 +64,11 @@ class PretrainedModel(nn.Module):
         # Found without collecting all of them: every call asks for it.
         return next(parameter for _, parameter in self.named_parameters())
 
+    def __call__(self, *args: Any, return_dict: Any = None, **options: Any) -> Any:
+        """Calls `forward`; with return_dict=False its output comes as a tuple."""
+        output = self.forward(*args, **options)
+        return output.to_tuple() if return_dict is False else output
+
     def init_weights(self, names: Collection[str] | None = None) -> None:
         """Draws the initial values of all parameters, or of those with these names."""
         for name, parameter in self.named_parameters():
@@ -84,12 +90,13 @@ class PretrainedModel(nn.Module):
     def from_pretrained(
         cls: type[Model],
         name: str | os.PathLike[str],
-        dtype: str | None = None,
+        dtype: Any = None,
         device: str | None = None,
         *,
         config: PretrainedConfig | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        ignore_mismatched_sizes: bool = False,
         **changes: Any,
     ) -> Model:
         """Reads a model: `config.json` and `model.safetensors`, whole or in shards.
@@ -101,17 +108,23 @@ class PretrainedModel(nn.Module):
         Args:
             name: a folder on this machine, or a repository of the Hugging Face hub such as
                 "org/name", which the extra `hub` fetches.
-            dtype: of the parameters; that of the file when None.
+            dtype: of the parameters: float32, float16 or bfloat16, as a name or as another library's
+                dtype; that of the file when None or "auto". torch_dtype is another name of it.
             device: where they live.
             config: in place of the folder's `config.json`.
             revision: branch, tag or commit of a repository.
             local_files_only: take a repository from the cache or not at all.
+            ignore_mismatched_sizes: begin tensors of another shape anew, with a warning, such as a head
+                for another number of classes.
             changes: keys of the configuration to replace, such as resid_pdrop=0.0 or num_labels=3.
 
         Raises: CheckpointError when files are missing, damaged or hold other tensors than the
         configuration asks for, listing them by name, and for a repository that cannot be had;
         ConfigError for the configuration.
         """
+        other_name = changes.pop("torch_dtype", None)
+        wanted_dtype = parameter_dtype(other_name if dtype is None else dtype)
+        check_changes(changes)
         folder = resolve_folder(name, revision=revision, local_files_only=local_files_only)
         if config is None:
             config = cls.config_class.from_pretrained(folder, **changes)
@@ -120,8 +133,8 @@ class PretrainedModel(nn.Module):
         files = WeightFiles(folder)
         config = cls.fitted_config(config, files)
         with nn.init.no_init():
-            model = cls(config, dtype or files.dtype, device)  # type: ignore[call-arg]
-        new = load_weights(model, files)
+            model = cls(config, wanted_dtype or files.dtype, device)  # type: ignore[call-arg]
+        new = load_weights(model, files, ignore_mismatched_sizes)
         model.init_weights(new)
         model.generation_config = GenerationConfig.from_folder(folder, config)
         for key in vars(model.generation_config).keys() & changes.keys():

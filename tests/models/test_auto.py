@@ -60,6 +60,9 @@ def test_auto_classes_name_what_there_is(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="model_type None is not built in"):
         AutoConfig.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": ["gpt2"]}')
+    with pytest.raises(ConfigError, match=r"model_type \['gpt2'\] is not built in"):
+        AutoConfig.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(
         ConfigError, match="'gpt2' has no model for token classification; families that have one"

@@ -114,3 +114,23 @@ def test_config_file_error_names_the_file(tmp_path: Path, content, message):
         GPT2Config.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="missing: no such folder"):
         GPT2Config.from_pretrained(tmp_path / "missing")
+
+
+def test_config_accepts_notes_of_others():
+    notes = {
+        "_num_labels": 1,
+        "_anything": [2],
+        "language": "en",
+        "unsloth_fixed": True,
+        "max_sequence_length": 9,
+    }
+    config = GPT2Config(**notes)
+    assert {key: config.to_dict()[key] for key in notes} == notes
+    with pytest.raises(ConfigError, match="pruned_heads must be empty"):
+        GPT2Config(pruned_heads={"0": [1]})
+    assert GPT2Config(pruned_heads={}).pruned_heads == {}
+
+
+def test_config_of_another_family_is_named_before_its_keys():
+    with pytest.raises(ConfigError, match="model_type must be 'gpt2', got 'bert'"):
+        GPT2Config(hidden_dropout_prob=0.1, model_type="bert")

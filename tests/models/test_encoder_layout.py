@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import pymodel as pm
 from pymodel.models.attention import attend, visible_keys
@@ -118,5 +119,14 @@ def test_layout_without_padding_is_plain_and_bad_masks_are_refused():
     assert layout.key_lengths is None
     with pytest.raises(ValueError, match=r"attention_mask must have shape \(3, 7\), got \(3, 6\)"):
         encoder_layout(BATCH, LENGTH, MASK[:, :6], "cpu")
+    with pytest.raises(ValueError, match="attention_mask: the rows have unequal lengths"):
+        encoder_layout(2, 2, [[1, 1], [1]], "cpu")
     with pytest.raises(ValueError, match="must hold 1 for tokens and 0 for padding"):
         encoder_layout(BATCH, LENGTH, MASK * 2, "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.int8, torch.float32])
+def test_layout_takes_masks_of_other_libraries(dtype: torch.dtype):
+    layout = encoder_layout(BATCH, LENGTH, torch.from_numpy(MASK).to(dtype), "cpu", padding_is_read=False)
+    assert layout.kept is not None
+    np.testing.assert_array_equal(layout.kept, np.flatnonzero(MASK))

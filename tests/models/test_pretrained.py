@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -19,6 +20,7 @@ import pymodel as pm
 from pymodel.errors import CheckpointError, ConfigError
 from pymodel.models import GPT2Config, GPT2LMHeadModel, GPT2Model, from_pretrained
 from pymodel.models.checkpoint import WeightFiles, write_safetensors
+from pymodel.models.loading import NewWeightsWarning
 from pymodel.models.shards import parse_size
 
 IDS = np.arange(30).reshape(2, 15)
@@ -172,7 +174,7 @@ def test_from_pretrained_lists_what_does_not_fit(tmp_path: Path):
     ):
         assert part in str(caught.value)
     save_file({"transformer.wte.weight": torch.zeros(61, 24)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="and 22 more"):
+    with pytest.raises(CheckpointError, match="and 7 more"):
         GPT2LMHeadModel.from_pretrained(tmp_path)
 
 
@@ -288,3 +290,55 @@ def test_weights_at_odd_places_of_a_file_are_read(tmp_path: Path):
     assert files.read("x").flags.aligned
     assert files.read("none").shape == (0, 3)
     assert files.dtype == "float32"
+
+
+def test_from_pretrained_takes_dtypes_of_other_libraries(tmp_path: Path):
+    small_model().save_pretrained(tmp_path)
+    for dtype in (
+        torch.bfloat16,
+        "bfloat16",
+        ml_dtypes.bfloat16,
+        np.dtype(ml_dtypes.bfloat16),
+        "torch.bfloat16",
+    ):
+        assert GPT2LMHeadModel.from_pretrained(tmp_path, dtype=dtype).dtype == "bfloat16"
+        assert GPT2LMHeadModel.from_pretrained(tmp_path, torch_dtype=dtype).dtype == "bfloat16"
+    assert GPT2LMHeadModel.from_pretrained(tmp_path, dtype=np.float16).dtype == "float16"
+    assert GPT2LMHeadModel.from_pretrained(tmp_path, dtype="auto").dtype == "float32"
+    for dtype in ("nonsense", "int32", np.int64, 3):
+        with pytest.raises(ConfigError, match="dtype must be float32, float16, bfloat16 or auto, got"):
+            GPT2LMHeadModel.from_pretrained(tmp_path, torch_dtype=dtype)
+
+
+def test_from_pretrained_refuses_what_only_a_call_can_be_told(tmp_path: Path):
+    small_model().save_pretrained(tmp_path)
+    refused: list[dict[str, Any]] = [
+        {"output_hidden_states": True},
+        {"output_attentions": True},
+        {"return_dict": False},
+    ]
+    for changes in refused:
+        with pytest.raises(ConfigError, match="is an argument of the call"):
+            from_pretrained(tmp_path, **changes)
+    model = from_pretrained(tmp_path, output_attentions=False, return_dict=True, use_cache=False)
+    as_tuple = model(IDS, return_dict=False)
+    np.testing.assert_array_equal(as_tuple[0].numpy(), model(IDS, return_dict=True).logits.numpy())
+    assert model(IDS).get("loss", 7) == 7
+    assert model(IDS).get("logits").shape == (2, 15, 61)
+
+
+def test_from_pretrained_begins_tensors_of_another_shape_anew_when_told_so(tmp_path: Path):
+    small_model().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="anew with ignore_mismatched_sizes=True"):
+        GPT2LMHeadModel.from_pretrained(tmp_path, n_positions=19)
+    with pytest.warns(NewWeightsWarning, match="transformer.wpe.weight that fits; they have"):
+        model = GPT2LMHeadModel.from_pretrained(tmp_path, n_positions=19, ignore_mismatched_sizes=True)
+    assert model.transformer.wpe.weight.shape == (19, 24)
+    assert 0.01 < float(model.transformer.wpe.weight.numpy().std()) < 0.03
+
+
+def test_pickles_in_shards_without_an_index_are_named(tmp_path: Path):
+    small_model().config.save_pretrained(tmp_path)
+    torch.save({}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model-00001-of-00002.bin: a pickle"):
+        GPT2LMHeadModel.from_pretrained(tmp_path)
