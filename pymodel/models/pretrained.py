@@ -148,6 +148,11 @@ class PretrainedModel(nn.Module):
         """The configuration, changed where a family's checkpoints say more about their shape than it does."""
         return config
 
+    def stored_weights(self) -> dict[str, Tensor]:
+        """What a checkpoint of the model holds, by name."""
+        tied = self.tied_weights
+        return {name: weight for name, weight in self.state_dict().items() if name not in tied}
+
     def save_pretrained(self, folder: str | os.PathLike[str], max_shard_size: int | str = "5GB") -> None:
         """Writes `config.json`, `model.safetensors` and `generation_config.json`, which
         transformers reads as well.
@@ -160,14 +165,11 @@ class PretrainedModel(nn.Module):
         Raises: ConfigError for max_shard_size; CheckpointError when they cannot be written; earlier
         files are then unchanged.
         """
-        weights = {
-            name: parameter for name, parameter in self.state_dict().items() if name not in self.tied_weights
-        }
         config = self.config.to_json(
             architectures=[type(self).__name__], dtype=self.dtype, torch_dtype=self.dtype
         )
         texts = {CONFIG_FILE: config, GENERATION_FILE: self.generation_config.to_json(self.config)}
-        write_model_files(Path(folder), weights, texts, max_shard_size)
+        write_model_files(Path(folder), self.stored_weights(), texts, max_shard_size)
 
 
 class GenerationMixin:

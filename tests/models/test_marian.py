@@ -1,4 +1,4 @@
-"""What is Marian's own: positions that no checkpoint holds, and two vocabularies."""
+"""What is Marian's own: positions that only the bare model's checkpoints hold, and two vocabularies."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file, save_file
 from seq2seq_models import CASES, saved_model
 
 from pymodel.errors import ConfigError
-from pymodel.models import MarianConfig, MarianMTModel
+from pymodel.models import MarianConfig, MarianModel, MarianMTModel
 
 
 @pytest.mark.parametrize("name", ["marian", "marian-odd-width"])
@@ -27,6 +28,25 @@ def test_marian_positions_are_those_of_transformers_and_are_not_saved(tmp_path: 
     names = load_file(tmp_path / "ours" / "model.safetensors").keys()
     assert names == load_file(tmp_path / "theirs" / "model.safetensors").keys()
     assert not any("embed_positions" in stored for stored in names)
+
+
+@pytest.mark.parametrize("name", ["marian", "marian-untied"])
+def test_marian_bare_model_stores_what_transformers_does(tmp_path: Path, name: str):
+    theirs = saved_model(tmp_path / "theirs", name).model
+    theirs.save_pretrained(tmp_path / "bare")
+    MarianModel.from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
+    found, wanted = (load_file(tmp_path / which / "model.safetensors") for which in ("ours", "bare"))
+    assert found.keys() == wanted.keys()
+    for stored, values in wanted.items():
+        np.testing.assert_allclose(found[stored], values, atol=1e-6, err_msg=stored)
+    _, report = transformers.MarianModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    expected = MarianModel.from_pretrained(tmp_path / "bare")
+    for ours, parameter in zip(
+        MarianModel.from_pretrained(tmp_path / "ours").parameters(), expected.parameters(), strict=True
+    ):
+        np.testing.assert_array_equal(ours.numpy(), parameter.numpy())
 
 
 def test_marian_reads_checkpoints_that_store_positions_and_old_keys(tmp_path: Path):
