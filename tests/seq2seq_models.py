@@ -97,6 +97,7 @@ CASES: dict[str, Case] = {
     ),
     "t5": _t5(),
     "t5-gated-untied": _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_decoder_layers=1),
+    "t5-all-untied": _t5(num_heads=1),
     "t5-gated-silu": _t5(
         feed_forward_proj="gated-silu", num_heads=1, d_kv=5, num_layers=3, num_decoder_layers=2
     ),
@@ -109,8 +110,11 @@ def reference_model(name: str, seed: int = 0, **changes: Any) -> Any:
     """A model whose every parameter is random and large enough to matter, biases and norms too."""
     case = CASES[name]
     torch.manual_seed(seed)
-    model = case.model(case.config(**{**case.options, **changes}))
-    if "untied" in name and case.config is transformers.T5Config:
+    config = case.config(**{**case.options, **changes})
+    if name == "t5-all-untied":
+        config.tie_word_embeddings = False  # the constructor of T5's configuration overrules it
+    model = case.model(config)
+    if name == "t5-gated-untied":
         # transformers 5 unties the head when it finds one in a checkpoint.
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
         model.all_tied_weights_keys.pop("lm_head.weight")

@@ -86,15 +86,35 @@ class T5PretrainedModel(Seq2SeqPretrainedModel):
     optional_weights: ClassVar[tuple[str, ...]] = (r"^lm_head\.",)
 
     config: T5Config
+    shared: nn.Embedding
 
-    def _embedding(self, dtype: str, device: str | None) -> nn.Embedding:
-        return nn.Embedding(self.config.vocab_size, self.config.d_model, dtype=dtype, device=device)
+    def _embedding(self, **where: Any) -> nn.Embedding:
+        return nn.Embedding(self.config.vocab_size, self.config.d_model, **where)
+
+    def _embedding_of(self, side: str, **where: Any) -> nn.Embedding:
+        """That of the encoder or the decoder."""
+        untied = side in (self.config.untied_embeddings or ())
+        return self._embedding(**where) if untied else self.shared
+
+    @classmethod
+    def fitted_config(cls, config: Any, files: WeightFiles) -> Any:
+        """Unties the embeddings and the head of which a checkpoint holds one of their own: transformers 5
+        writes tie_word_embeddings as true in every case and goes by the tensors."""
+        sides = {f"{side}.embed_tokens.weight": side for side in ("encoder", "decoder")}
+        names = [name for name in ("shared.weight", *sides, "lm_head.weight") if name in files]
+        # Where shared.weight is missing, the first of the others stands for it.
+        own = [name for name in names[1:] if not np.array_equal(files.read(names[0]), files.read(name))]
+        config = copy.deepcopy(config)
+        config.untied_embeddings = [sides[name] for name in own if name in sides] or None
+        config.tie_word_embeddings = config.tie_word_embeddings and "lm_head.weight" not in own
+        return config
 
     @property
     def tied_weights(self) -> dict[str, str]:
         """Names that checkpoints leave out, and the parameters they share."""
         sides = ("encoder", "decoder")
-        names = [f"{side}.embed_tokens.weight" for side in sides if hasattr(self, side)]
+        own = self.config.untied_embeddings or ()
+        names = [f"{side}.embed_tokens.weight" for side in sides if hasattr(self, side) and side not in own]
         if isinstance(self, Seq2SeqLanguageModel) and self.config.tie_word_embeddings:
             names.append("lm_head.weight")
         return dict.fromkeys(names, "shared.weight")
@@ -136,10 +156,11 @@ class T5Model(T5PretrainedModel, Seq2SeqModel):
 
     def __init__(self, config: T5Config, dtype: str = "float32", device: str | None = None) -> None:
         super().__init__(config)
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
         with nn.init.no_init():
-            self.shared = self._embedding(dtype, device)
-            self.encoder = T5Encoder(config, self.shared, dtype=dtype, device=device)
-            self.decoder = T5Decoder(config, self.shared, dtype=dtype, device=device)
+            self.shared = self._embedding(**where)
+            self.encoder = T5Encoder(config, self._embedding_of("encoder", **where), **where)
+            self.decoder = T5Decoder(config, self._embedding_of("decoder", **where), **where)
         self.init_weights()
 
 
@@ -151,28 +172,15 @@ class T5ForConditionalGeneration(T5PretrainedModel, Seq2SeqLanguageModel):
 
     def __init__(self, config: T5Config, dtype: str = "float32", device: str | None = None) -> None:
         super().__init__(config)
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
         with nn.init.no_init():
-            self.shared = self._embedding(dtype, device)
-            self.encoder = T5Encoder(config, self.shared, dtype=dtype, device=device)
-            self.decoder = T5Decoder(config, self.shared, dtype=dtype, device=device)
-            self.lm_head = nn.Linear(
-                config.d_model, config.vocab_size, bias=False, dtype=dtype, device=device
-            )
+            self.shared = self._embedding(**where)
+            self.encoder = T5Encoder(config, self._embedding_of("encoder", **where), **where)
+            self.decoder = T5Decoder(config, self._embedding_of("decoder", **where), **where)
+            self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False, **where)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.shared.weight
         self.init_weights()
-
-    @classmethod
-    def fitted_config(cls, config: Any, files: WeightFiles) -> Any:
-        """Unties the head of a checkpoint that holds one of its own: transformers 5 writes
-        tie_word_embeddings as true in every case and goes by the tensors."""
-        names = ("lm_head.weight", "shared.weight")
-        if config.tie_word_embeddings and all(name in files for name in names):
-            head, embedding = (files.read(name) for name in names)
-            if not np.array_equal(head, embedding):
-                config = copy.deepcopy(config)
-                config.tie_word_embeddings = False
-        return config
 
     def head_states(self, states: Tensor) -> Tensor:
         """The states, divided by sqrt(d_model) where the head's weights are those of the embedding, which
@@ -190,9 +198,10 @@ class T5EncoderModel(T5PretrainedModel):
 
     def __init__(self, config: T5Config, dtype: str = "float32", device: str | None = None) -> None:
         super().__init__(config)
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
         with nn.init.no_init():
-            self.shared = self._embedding(dtype, device)
-            self.encoder = T5Encoder(config, self.shared, dtype=dtype, device=device)
+            self.shared = self._embedding(**where)
+            self.encoder = T5Encoder(config, self._embedding_of("encoder", **where), **where)
         self.init_weights()
 
     def forward(

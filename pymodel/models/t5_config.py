@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pymodel.errors import ConfigError
 from pymodel.models.checks import ACTIVATIONS, check_positive, check_probability
 from pymodel.models.config import PretrainedConfig
 
+_SIDES = ("encoder", "decoder")
 _LEAST_BUCKETS = 4  # one for the distance 0 and one beyond, in either direction
 
 
@@ -29,6 +30,8 @@ class T5Config(PretrainedConfig):
         feed_forward_proj: an activation by Hugging Face's name, "relu" in the first T5, or one with a
             gate beside it, such as "gated-gelu" in version 1.1.
         tie_word_embeddings: the output head is the token embedding.
+        untied_embeddings: "encoder", "decoder" or both, where these embed tokens with a matrix of their own;
+            reading a checkpoint sets it by the tensors there, and `config.json` does not hold it.
         scale_decoder_outputs: divide the head's input by the square root of the width; as
             tie_word_embeddings when None.
         classifier_dropout: of heads that classify.
@@ -61,6 +64,7 @@ class T5Config(PretrainedConfig):
     initializer_factor: float = 1.0
     feed_forward_proj: str = "relu"
     tie_word_embeddings: bool = True
+    untied_embeddings: list[str] | None = None
     scale_decoder_outputs: bool | None = None
     classifier_dropout: float = 0.0
     use_cache: bool = True
@@ -80,6 +84,11 @@ class T5Config(PretrainedConfig):
         check_positive(self, "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers")
         check_positive(self, "num_heads")
         check_probability(self, "dropout_rate", "classifier_dropout")
+        if any(side not in _SIDES for side in self.untied_embeddings or ()):
+            raise ConfigError(
+                f"untied_embeddings must name {' or '.join(_SIDES)}, got {self.untied_embeddings}; "
+                "leave it out where both embed tokens with the shared matrix"
+            )
         if not self.layer_norm_epsilon > 0 or not self.initializer_factor >= 0:
             raise ConfigError("layer_norm_epsilon must be above 0 and initializer_factor not below it")
         if self.relative_attention_num_buckets < _LEAST_BUCKETS:
@@ -97,6 +106,12 @@ class T5Config(PretrainedConfig):
                 f"feed_forward_proj {self.feed_forward_proj!r} is not built in; expected one of "
                 f"{', '.join(ACTIVATIONS)}, or gated- before it"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All keys of `config.json`; transformers has no untied_embeddings but goes by the tensors too."""
+        values = super().to_dict()
+        del values["untied_embeddings"]
+        return values
 
     @property
     def is_gated_act(self) -> bool:

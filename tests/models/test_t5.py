@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from reference import assert_as_good_as_torch
+from safetensors.numpy import load_file, save_file
 from seq2seq_models import CASES, batch, in_float64, in_torch, saved_model
 from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -51,6 +52,58 @@ def test_t5_heads_that_a_checkpoint_unties_are_untied(tmp_path: Path):
     again = T5ForConditionalGeneration.from_pretrained(tmp_path)
     arrays = batch()
     np.testing.assert_array_equal(again(**arrays).logits.numpy(), ours(**arrays).logits.numpy())
+
+
+@pytest.mark.parametrize("model_class", ["T5ForConditionalGeneration", "T5Model", "T5EncoderModel"])
+@pytest.mark.parametrize("tied", [(), ("encoder",), ("decoder",), ("shared", "encoder")])
+def test_t5_embeddings_that_a_checkpoint_unties_are_untied(
+    tmp_path: Path, model_class: str, tied: tuple[str, ...]
+):
+    saved_model(tmp_path, "t5-all-untied")
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    if "shared" in tied:  # the encoder's stands for it
+        del tensors["shared.weight"]
+    elif tied:
+        tensors[f"{tied[0]}.embed_tokens.weight"] = tensors["shared.weight"]
+    save_file(tensors, path, {"format": "pt"})
+    theirs = getattr(transformers, model_class).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    ours = getattr(pm.models, model_class).from_pretrained(tmp_path)
+    untied = {"encoder", "decoder"} - set(tied)
+    assert set(ours.config.untied_embeddings or ()) == untied
+    ours.save_pretrained(tmp_path / "ours")
+    again = type(theirs).from_pretrained(tmp_path / "ours", attn_implementation="eager").eval()
+    arrays = batch()
+    if model_class != "T5ForConditionalGeneration":
+        labels = arrays.pop("labels")
+        if model_class == "T5Model":
+            arrays["decoder_input_ids"] = np.maximum(labels, 0)
+    mask = ... if "labels" in arrays or model_class == "T5Model" else arrays["attention_mask"].astype(bool)
+    with torch.no_grad():
+        expected, same = (model(**in_torch(arrays)) for model in (theirs, again))
+    field = "logits" if "labels" in arrays else "last_hidden_state"
+    wanted = getattr(expected, field).numpy()[mask]
+    np.testing.assert_array_equal(getattr(same, field).numpy()[mask], wanted)
+    np.testing.assert_allclose(getattr(ours(**arrays), field).numpy()[mask], wanted, atol=2e-5)
+    names = {name for name, _ in ours.named_parameters()}
+    for side in ("encoder", "decoder"):
+        has = side in untied and hasattr(ours, side)
+        assert (f"{side}.embed_tokens.weight" in names) == has
+
+
+def test_t5_embeddings_stored_three_times_are_one(tmp_path: Path):
+    """As version 1.1 was converted once: a head of its own, and the same embedding under all names."""
+    saved_model(tmp_path, "t5-gated-untied")
+    expected = T5ForConditionalGeneration.from_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    for side in ("encoder", "decoder"):
+        tensors[f"{side}.embed_tokens.weight"] = tensors["shared.weight"]
+    save_file(tensors, path, {"format": "pt"})
+    ours = T5ForConditionalGeneration.from_pretrained(tmp_path, tie_word_embeddings=False)
+    assert ours.encoder.embed_tokens is ours.decoder.embed_tokens is ours.shared
+    for found, wanted in zip(ours.parameters(), expected.parameters(), strict=True):
+        np.testing.assert_array_equal(found.numpy(), wanted.numpy())
 
 
 def test_t5_float16_survives_values_that_outgrow_it(tmp_path: Path):
@@ -105,6 +158,7 @@ def test_t5_encoder_alone_equals_transformers(tmp_path: Path, side: str):
         ({"relative_attention_num_buckets": 3}, "relative_attention_num_buckets must be at least 4"),
         ({"relative_attention_max_distance": 5}, "relative_attention_max_distance must be above half"),
         ({"num_decoder_layers": 0}, "num_decoder_layers must be at least 1"),
+        ({"untied_embeddings": ["shared"]}, "untied_embeddings must name encoder or decoder"),
         ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon must be above 0"),
         ({"d_modal": 3}, "unknown key 'd_modal'; did you mean 'd_model'"),
     ],
