@@ -122,8 +122,11 @@ class SentenceEncoder(TextRunner):
 
     def _pooled(self, batch: TextBatch) -> Tensor:
         """(batch, dimension) float32."""
-        tokens = self.model.token_states(**batch.inputs, padding_is_read=False)
-        if self.pooling == "cls":
+        by_first_token = self.pooling == "cls"
+        tokens = self.model.token_states(
+            **batch.inputs, padding_is_read=False, only_first_is_read=by_first_token
+        )
+        if by_first_token:
             return ops.cast(tokens.first_tokens(), "float32")
         # Without padding all tokens lie in a row: one product adds up those of each sentence.
         states = ops.cast(tokens.states.view(-1, self.dimension), "float32")

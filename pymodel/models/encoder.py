@@ -21,15 +21,18 @@ from pymodel.tensor import Tensor
 class TokenStates:
     """What an encoder makes of a batch, the tokens lying as it suits the kernels.
 
-    states: of the last block; (tokens, width) when packed, (batch, sequence, width) otherwise.
+    states: of the last block; (tokens, width) when packed, (batch, sequence, width) otherwise. Where
+        only those of first tokens were computed, (batch, width).
     layout: where the tokens of each text are.
     hidden_states, attentions: as in the outputs, never packed.
+    only_first: whether `states` are those of first tokens.
     """
 
     states: Tensor
     layout: EncoderLayout
     hidden_states: States = None
     attentions: States = None
+    only_first: bool = False
 
     def padded(self, x: Tensor) -> Tensor:
         """Results for tokens as (batch, sequence, ...), with zeros where padding was left out."""
@@ -40,11 +43,7 @@ class TokenStates:
 
         Raises: ValueError for texts of no tokens.
         """
-        if self.layout.sequence == 0 and self.layout.batch:
-            raise ValueError(
-                f"input_ids: a text needs at least one token, got shape ({self.layout.batch}, 0)"
-            )
-        return self.layout.first_tokens(self.states)
+        return self.states if self.only_first else self.layout.first_tokens(self.states)
 
 
 class EncoderPretrainedModel(PretrainedModel):
@@ -129,8 +128,16 @@ class EncoderModel(EncoderPretrainedModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         padding_is_read: bool = True,
+        only_first_is_read: bool = False,
     ) -> TokenStates:
-        """What `forward` returns, for heads: packed where nobody reads padding. Arguments as there."""
+        """What `forward` returns, for heads: packed where nobody reads padding.
+
+        Args: as in `forward`.
+            only_first_is_read: whether nobody looks at any state but that of every text's first token. The
+                last block then computes no other, unless hidden states or attention weights are asked for.
+
+        Raises: as `forward`; ValueError for texts of no tokens where their first is read.
+        """
         ids = token_ids(input_ids, self.config.vocab_size)
         batch, sequence = ids.shape
         types = token_type_ids
@@ -148,15 +155,20 @@ class EncoderModel(EncoderPretrainedModel):
         weights: list[Tensor] | None = [] if output_attentions else None
         x = self.embeddings(ids, types, positions, layout)
         states = [x]
-        for block in self.blocks:
+        blocks = list(self.blocks)
+        only_first = only_first_is_read and not output_hidden_states and not output_attentions
+        for block in blocks[:-1] if only_first else blocks:
             x = block(x, layout, weights)
             if output_hidden_states:
                 states.append(x)
+        if only_first:
+            x = blocks[-1].first_tokens(x, layout)
         return TokenStates(
             x,
             layout,
             tuple(states) if output_hidden_states else None,
             None if weights is None else tuple(weights),
+            only_first,
         )
 
     def pooled(self, tokens: TokenStates) -> Tensor:

@@ -75,10 +75,26 @@ class EncoderBlock(nn.Module):
         """Takes and returns (batch, sequence, width) or, packed, (tokens, width); a list gets the
         attention weights."""
         parts = self.parts
-        dropout_p = self.dropout_p if self.training else 0.0
         q, k, v = (split_heads(layer(x), self.heads) for layer in parts[:3])
         attention_dropout_p = self.attention_dropout_p if self.training else 0.0
-        mixed = merge_heads(layout.attend(q, k, v, dropout_p=attention_dropout_p, weights=weights))
+        mixed = layout.attend(q, k, v, dropout_p=attention_dropout_p, weights=weights)
+        return self._after_attention(mixed, x, parts)
+
+    def first_tokens(self, x: Tensor, layout: EncoderLayout) -> Tensor:
+        """What `forward` makes of every text's first token, (batch, width): for a last block of which
+        nothing else is read. The other tokens are keys and values only, about a sixth of the work."""
+        parts = self.parts
+        k, v = (split_heads(layer(x), self.heads) for layer in (parts.key, parts.value))
+        first = layout.first_tokens(x)
+        q = split_heads(parts.query(first), self.heads)
+        attention_dropout_p = self.attention_dropout_p if self.training else 0.0
+        mixed = layout.attend_from_first(q, k, v, dropout_p=attention_dropout_p)
+        return self._after_attention(mixed, first, parts)
+
+    def _after_attention(self, mixed: Tensor, x: Tensor, parts: BlockParts) -> Tensor:
+        """The block's output from what attention made of x, (..., heads, head_dim), and from x."""
+        mixed = merge_heads(mixed)
+        dropout_p = self.dropout_p if self.training else 0.0
         if dropout_p > 0.0:
             x = ops.dropout(parts.attention_output(mixed), dropout_p, residual=x)
         else:

@@ -65,7 +65,12 @@ class EncoderLayout:
         return spread.view(self.batch, self.sequence, width)
 
     def first_tokens(self, states: Tensor) -> Tensor:
-        """The states of every text's first token, (batch, width)."""
+        """The states of every text's first token, (batch, width).
+
+        Raises: ValueError for texts of no tokens.
+        """
+        if self.sequence == 0 and self.batch:
+            raise ValueError(f"input_ids: a text needs at least one token, got shape ({self.batch}, 0)")
         if self.cu_seqlens is None:
             return states[:, 0]
         return ops.embedding(self.cu_seqlens[:-1], states)
@@ -89,6 +94,23 @@ class EncoderLayout:
         own, added = self.bias, options.pop("bias", None)
         bias = added if own is None else own if added is None else added + own
         return attend(q, k, v, key_lengths=self.key_lengths, bias=bias, **options)
+
+    def attend_from_first(self, q: Tensor, k: Tensor, v: Tensor, *, dropout_p: float = 0.0) -> Tensor:
+        """Attention of every text's first token to all tokens of the text.
+
+        Args:
+            q: (batch, heads, head_dim).
+            k, v, dropout_p: as in `attend`.
+
+        Returns: (batch, heads, head_dim).
+        """
+        if self.cu_seqlens is not None:
+            one_each = tensor(np.arange(self.batch + 1), device=self.device)
+            bounds = (one_each, self.cu_seqlens, 1, self.longest)
+            return ops.attention_varlen(q, k, v, *bounds, dropout_p=dropout_p)
+        batch, heads, width = q.shape
+        options: dict[str, Any] = {"key_lengths": self.key_lengths, "bias": self.bias, "dropout_p": dropout_p}
+        return attend(q.view(batch, 1, heads, width), k, v, **options).view(batch, heads, width)
 
 
 def encoder_layout(

@@ -182,7 +182,7 @@ class MaskedLanguageModel(EncoderHead):
 
 
 class TextClassifier(EncoderHead):
-    """Base of classifiers of texts, and of regressions."""
+    """Base of classifiers of texts, and of regressions, that look at each text's first token."""
 
     def text_logits(self, tokens: TokenStates) -> Tensor:
         """(batch, num_labels), by each family's own layers."""
@@ -202,7 +202,8 @@ class TextClassifier(EncoderHead):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> SequenceClassifierOutput:
-        """The scores of every text's classes, and with labels the loss. Padding costs nothing.
+        """The scores of every text's classes, and with labels the loss. Padding costs nothing, and in the
+        last block neither do the tokens after the first, which the heads do not look at.
 
         Args:
             input_ids, attention_mask, token_type_ids, position_ids, output_hidden_states,
@@ -222,6 +223,7 @@ class TextClassifier(EncoderHead):
             output_hidden_states,
             output_attentions,
             padding_is_read=False,
+            only_first_is_read=True,
         )
         logits = self.text_logits(tokens)
         loss = None if labels is None else self.text_loss(logits, labels)

@@ -175,6 +175,35 @@ def test_encoder_leaves_padding_out_when_nobody_reads_it(tmp_path: Path, name: s
         check(found.pooler_output, pooled, "pooled")
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("lengths", [None, (17, 11, 1), (17, 17, 17)], ids=["no mask", "ragged", "full"])
+def test_encoder_computes_first_tokens_alone_where_nobody_reads_the_others(
+    tmp_path: Path, name: str, lengths: Sequence[int] | None
+):
+    ours = trio(tmp_path, name, BARE[CONFIGS[name]["model_type"]])[2]
+    inputs = random_inputs(ours.config, "")
+    del inputs["attention_mask"]
+    if lengths is not None:
+        inputs["attention_mask"] = (np.arange(SEQUENCE) < np.array(lengths)[:, None]).astype(np.int64)
+    found, gradients = [], []
+    narrow = {"only_first_is_read": True}
+    for options in (narrow, {}, {**narrow, "output_attentions": True}):
+        ours.zero_grad()
+        tokens = ours.token_states(**inputs, padding_is_read=False, **options)
+        first = tokens.first_tokens()
+        assert first.shape == (BATCH, tokens.states.shape[-1])
+        assert (tokens.states.shape == first.shape) == (options == narrow)
+        (first * first).sum().backward()
+        found.append(first.numpy())
+        named = [(name, p.grad) for name, p in ours.named_parameters()]
+        gradients.append({name: to_float64(gradient) for name, gradient in named if gradient is not None})
+    for again, more in zip(found[1:], gradients[1:], strict=True):
+        np.testing.assert_allclose(found[0], again, rtol=0, atol=1e-5)
+        assert list(gradients[0]) == list(more)
+        for name, expected in more.items():
+            np.testing.assert_allclose(gradients[0][name], expected, rtol=0, atol=1e-4, err_msg=name)
+
+
 @pytest.mark.parametrize("model_type", HEADS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_encoder_activations_equal_transformers(tmp_path: Path, model_type: str, activation: str):
