@@ -106,7 +106,8 @@ def test_reduce_expanded() -> None:
     np.testing.assert_allclose(x.sum(1).numpy(), x.numpy().sum(1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(2**22,), (2**16, 64)], ids=str)
+# One output, a strip of them, strips of unequal widths, and so many that none is cut into chunks.
+@pytest.mark.parametrize("shape", [(2**22,), (2**16, 64), (3000, 1037), (500, 4099)], ids=str)
 def test_reduce_long_sums_are_accurate(shape: tuple[int, ...]) -> None:
     # Added one after the other, these would be off by about one in ten thousand.
     x = np.random.default_rng(0).random(shape, dtype=np.float32)

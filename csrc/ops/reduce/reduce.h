@@ -2,8 +2,9 @@
 //
 // Floating sums are compensated: beside each float32 total runs the total of what its additions
 // rounded away, so that a sum of any length is exact to about one rounding (Ogita, Rump and Oishi,
-// "Accurate sum and dot product", SIAM J. Sci. Comput. 26, 2005, algorithm 4.4). The partition
-// depends on shape and strides alone: the bits do not depend on the number of threads.
+// "Accurate sum and dot product", SIAM J. Sci. Comput. 26, 2005, algorithm 4.4). Down columns the
+// CPU adds float32 sums of a few rows in float64 instead. The partition depends on shape and
+// strides alone: the bits do not depend on the number of threads.
 #pragma once
 
 #include "core/kernel.h"
@@ -52,7 +53,7 @@ struct Argmax {
 
 // Few outputs of many elements each are shared out among threads in chunks with partial results.
 constexpr int64_t kReduceChunks = 64;      // at most
-constexpr int64_t kReduceChunkRows = 256;  // at least, along the reduced dimensions
+constexpr int64_t kReduceChunkRows = 128;  // at least, along the reduced dimensions
 constexpr int64_t kReduceOutputs =
     4096;  // more outputs than this are parallel enough by themselves
 
