@@ -14,13 +14,14 @@ _NUMPY_DTYPES: dict[str, np.dtype] = {
     "uint8": np.dtype(np.uint8),
     "bool": np.dtype(np.bool_),
 }
+_NAMES = {dtype: name for name, dtype in _NUMPY_DTYPES.items()}
 # Compiled code and NumPy exchange these as words of 16 bits: the buffer protocol has no bfloat16.
 TRAVELS_AS_UINT16 = ("float16", "bfloat16")
 
 
 def dtype_of(array: np.ndarray) -> str:
     """Our name of a NumPy array's dtype; TypeError when we have none."""
-    name = array.dtype.name
+    name = _NAMES.get(array.dtype) or array.dtype.name  # the name of a type in foreign byte order
     if name not in _NUMPY_DTYPES:
         known = ", ".join(_NUMPY_DTYPES)
         raise TypeError(

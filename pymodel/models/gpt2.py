@@ -65,7 +65,7 @@ class GPT2Attention(ResidualBranch):
         """Takes the normalised x, (batch, sequence, n_embd), and a list for the attention weights, if
         they are wanted; returns as `GPT2MLP`."""
         batch, sequence, width = x.shape
-        packed = self.c_attn(x).view(batch, sequence, 3, self.n_head, self.head_dim)
+        packed = self.c_attn(x)
         options: dict[str, Any] = {
             "causal": True,
             "scale": self.scale,
@@ -73,14 +73,13 @@ class GPT2Attention(ResidualBranch):
             "dropout_p": self.attention_dropout_p if self.training else 0.0,
         }
         if cache is None and weights is None:
-            mixed = ops.attention_qkvpacked(packed, lengths=layout.key_lengths, **options)
+            mixed = ops.attention_qkvpacked(packed, heads=self.n_head, lengths=layout.key_lengths, **options)
         else:
-            query, key, value = ops.unbind(packed, 2)
+            query, key, value = ops.unbind(packed.view(batch, sequence, 3, self.n_head, self.head_dim), 2)
             if cache is not None:
                 key, value = cache.append(self.layer, key, value)
             options |= {"key_lengths": layout.key_lengths, "query_lengths": layout.query_lengths}
-            mixed = attend(query, key, value, weights=weights, **options)
-        mixed = mixed.view(batch, sequence, width)
+            mixed = attend(query, key, value, weights=weights, **options).view(batch, sequence, width)
         if self.pending_dropout():
             return ops.dropout(self.c_proj(mixed), self.dropout_p), residual
         return None, self.c_proj(mixed, residual)

@@ -61,8 +61,7 @@ class PretrainedModel(nn.Module):
 
     @property
     def _first_parameter(self) -> Tensor:
-        # Found without collecting all of them: every call asks for it.
-        return next(parameter for _, parameter in self.named_parameters())
+        return next(self.parameters())
 
     def __call__(self, *args: Any, return_dict: Any = None, **options: Any) -> Any:
         """Calls `forward`; with return_dict=False its output comes as a tuple."""

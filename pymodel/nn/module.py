@@ -27,6 +27,17 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
+# What stands here is replaced whenever a parameter or a module becomes an attribute, or no longer is one.
+# It is an object, not a number, so that copied and unpickled modules remember nothing.
+_structure = [object()]
+
+
+def _forget_parameters(*attributes: Any) -> None:
+    """Notes that attributes change, in case they belong to a module's structure."""
+    if any(isinstance(value, (Parameter, Module)) for value in attributes):
+        _structure[0] = object()
+
+
 class Module:
     """A part of a model: attributes that are parameters, buffers and other modules, and `forward`.
 
@@ -57,7 +68,12 @@ class Module:
                 f"{type(self).__name__}.{name} is a parameter and cannot become a plain tensor; "
                 "assign nn.Parameter(...), or write into it with .copy_(...)"
             )
+        _forget_parameters(before, value)
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _forget_parameters(vars(self).get(name))
+        object.__delattr__(self, name)
 
     def register_buffer(self, name: str, value: Tensor | None, persistent: bool = True) -> None:
         """Sets an attribute that moves with the module but is not trained.
@@ -133,12 +149,16 @@ class Module:
 
     def parameters(self) -> Iterator[Parameter]:
         """Every parameter once."""
-        found: dict[int, Parameter] = {}
-        self._collect_parameters(found)
-        return iter(found.values())
+        known = vars(self).get("_parameters_found")  # the walk is remembered: clipping asks every step
+        if known is None or known[0] is not _structure[0]:
+            found: dict[int, Parameter] = {}
+            self._collect_parameters(found)
+            known = (_structure[0], tuple(found.values()))
+            object.__setattr__(self, "_parameters_found", known)
+        return iter(known[1])
 
     def _collect_parameters(self, found: dict[int, Parameter]) -> None:
-        """`named_parameters` without the names, which cost more than the walk: clipping asks every step."""
+        """`named_parameters` without the names, which cost more than the walk."""
         children = []
         for value in vars(self).values():
             if isinstance(value, Parameter):

@@ -73,5 +73,5 @@ def parameter_gradients(
     if present and all(buffer is not None for buffer in present):
         buffers = [None if p is None else accumulation_buffer(p) for p in wanted]
         return buffers[0], buffers[1], True
-    fresh = [None if p is None else _core.empty([columns], dtype, p.device) for p in wanted]
+    fresh = [None if p is None else _core.empty([columns], dtype, p._array.device) for p in wanted]
     return fresh[0], fresh[1], False

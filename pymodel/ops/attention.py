@@ -10,7 +10,7 @@ import numpy as np
 from pymodel import _core
 from pymodel.autograd import record, wants_grad
 from pymodel.device import get_default_device
-from pymodel.ops.arrays import dense, integers
+from pymodel.ops.arrays import contiguous, dense, integers
 from pymodel.random import next_offset
 from pymodel.tensor import Tensor
 
@@ -136,6 +136,7 @@ def attention_qkvpacked(
     causal: bool = False,
     scale: float | None = None,
     *,
+    heads: int | None = None,
     lengths: Lengths = None,
     window: Window = None,
     bias: Tensor | None = None,
@@ -147,36 +148,37 @@ def attention_qkvpacked(
     nothing is split or joined again.
 
     Args:
-        qkv: (batch, seq, 3, heads, head_dim), as the joint projection of GPT-2 makes it.
+        qkv: (batch, seq, 3, heads, head_dim), or with `heads` (batch, seq, 3 * heads * head_dim), as the
+            joint projection of GPT-2 makes it.
+        heads: how many lie side by side in the last dimension of qkv, and of the result.
         lengths: (batch,) int32 or int64: positions from there on are padding.
         causal, scale, window, bias, dropout_p: as in `attention`.
 
-    Returns: (batch, seq, heads, head_dim) of qkv's dtype.
+    Returns: (batch, seq, heads, head_dim), or with `heads` (batch, seq, heads * head_dim), of qkv's dtype.
 
     Raises: as `attention`.
 
     Source: the name and layout are flash-attention's flash_attn_qkvpacked_func.
     """
-    if qkv.ndim != 5 or qkv.shape[2] != 3:
-        raise ValueError(
-            f"attention_qkvpacked: qkv must have shape (batch, seq, 3, heads, head_dim), got {qkv.shape}"
-        )
-    packed = dense(qkv._array)
+    packed = _packed_heads(qkv, heads)
     arrays = [packed.select(2, i) for i in range(3)]
     options = _options(arrays[0].shape, causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, lengths, lengths, options)
     recorded = wants_grad(qkv, bias)
-    out, lse = _forward(call, qkv, arrays[2].shape, recorded)
-    result = Tensor(out)
+    out, lse = _forward(call, arrays[0], arrays[2].shape, recorded)
+    shape = qkv.shape
+    result = Tensor(out if heads is None else out.reshape([*shape[:2], shape[2] // 3]))
     if recorded:
+        packed_shape, wanted = packed.shape, qkv.requires_grad
 
         def backward(dout: _core.Array) -> tuple[Any, ...]:
-            incoming = dense(dout)
+            incoming = dense(dout) if heads is None else contiguous(dout).reshape(out.shape)
             dqkv = None
-            if qkv.requires_grad:
-                dqkv = _core.empty(list(qkv.shape), qkv.dtype, qkv.device)
+            if wanted:
+                dqkv = _core.empty(packed_shape, out.dtype, out.device)
                 parts = [dqkv.select(2, i) for i in range(3)]
                 _core.attention_backward(call, out, incoming, lse, *parts)
+                dqkv = dqkv.reshape(shape)
             return dqkv, _bias_gradient(call, out, incoming, lse, bias, bias_array)
 
         record("attention_qkvpacked", result, (qkv, bias), backward)
@@ -200,6 +202,23 @@ def attention_dropout_mask(
     mask = _core.empty([batch, heads, queries, keys], "bool", get_default_device())
     _core.attention_dropout_mask(mask, dropout_p, seed, offset)
     return Tensor(mask)
+
+
+def _packed_heads(qkv: Tensor, heads: int | None) -> _core.Array:
+    """(batch, seq, 3, heads, head_dim), checked."""
+    shape = qkv.shape
+    if heads is None:
+        if len(shape) != 5 or shape[2] != 3:
+            raise ValueError(
+                f"attention_qkvpacked: qkv must have shape (batch, seq, 3, heads, head_dim), got {shape}"
+            )
+        return dense(qkv._array)
+    if len(shape) != 3 or heads < 1 or shape[2] % (3 * heads):
+        raise ValueError(
+            f"attention_qkvpacked: qkv must have shape (batch, seq, 3 * heads * head_dim) for {heads} heads, "
+            f"got {shape}"
+        )
+    return contiguous(qkv._array).reshape([*shape[:2], 3, heads, shape[2] // (3 * heads)])
 
 
 def _options(
@@ -251,7 +270,7 @@ def _draw(dropout_p: float) -> tuple[int, int]:
 
 
 def _forward(
-    call: _core.AttentionCall, q: Tensor, v_shape: tuple[int, ...], recorded: bool
+    call: _core.AttentionCall, q: Tensor | _core.Array, v_shape: tuple[int, ...], recorded: bool
 ) -> tuple[_core.Array, _core.Array]:
     """Output and log-sum-exp; `recorded` says whether backward follows."""
     batch, queries, heads = q.shape[0], q.shape[1], q.shape[-2]

@@ -1,5 +1,7 @@
 """How modules find, hand out, load and convert their tensors."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,31 @@ def test_module_names_parameters_and_shared_ones_once():
     ]
     assert model.num_parameters() == 7 * 4 + 2 * (4 + 4 + 16)
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_module_parameters_follow_every_change_of_structure():
+    model = Tied()
+
+    def found() -> set[int]:
+        listed = {id(p) for p in model.parameters()}
+        assert listed == {id(p) for _, p in model.named_parameters()}
+        return listed
+
+    before = found()
+    model.h.append(Block(4))
+    assert len(found()) == len(before) + 3
+    model.h[0].linear = nn.Linear(4, 4)
+    assert id(model.h[0].linear.bias) in found()
+    model.head.weight = nn.Parameter(pm.zeros((7, 4)))
+    assert id(model.head.weight) in found()
+    del model.h[0].norm
+    del model.wte.weight
+    assert len(found()) == len(before) + 3 + 1 + 1 - 2 - 1
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        twin.h.append(Block(4))
+        twins = {id(p) for p in twin.parameters()}
+        assert twins == {id(p) for _, p in twin.named_parameters()}
+        assert not twins & found()
 
 
 def test_module_names_modules_and_buffers():

@@ -206,6 +206,22 @@ def test_attention_qkvpacked_with_every_option() -> None:
     check_op(ours, theirs, [draw(2, 40, 3, 2, 12), draw(2, 1, 40)], "float32")
 
 
+@pytest.mark.parametrize("shape", [(2, 19, 3, 4, 6), (0, 5, 3, 2, 8), (2, 0, 3, 2, 8)], ids=str)
+def test_attention_qkvpacked_splits_and_merges_heads(shape: tuple[int, ...]) -> None:
+    values, heads = draw(*shape), shape[3]
+    merged = (*shape[:2], shape[3] * shape[4])
+    apart = tensor(values, dtype="float32", requires_grad=True)
+    flat = tensor(values.reshape(*shape[:2], 3 * merged[2]), dtype="float32", requires_grad=True)
+    expected = ops.attention_qkvpacked(apart, causal=True)
+    result = ops.attention_qkvpacked(flat, causal=True, heads=heads)
+    assert result.shape == merged
+    np.testing.assert_array_equal(result.numpy(), expected.numpy().reshape(merged))
+    incoming = draw(*merged, seed=1)
+    expected.backward(tensor(incoming.reshape(expected.shape), dtype="float32"))
+    result.backward(transposed(incoming, dtype="float32"))
+    np.testing.assert_array_equal(gradient_of(flat).numpy(), gradient_of(apart).numpy().reshape(flat.shape))
+
+
 def test_attention_copies_a_head_dim_that_is_not_dense() -> None:
     values = draw_qkv(1, 9, 12, 2, 2, 8, 8)
     views = [transposed(x, dtype="float32") for x in values]
@@ -335,3 +351,6 @@ def test_attention_errors_of_dtypes() -> None:
         attention(q, k, v, key_lengths=tensor([1.0]))
     with pytest.raises(ValueError, match="qkv must have shape"):
         ops.attention_qkvpacked(q)
+    for heads in (0, 5):
+        with pytest.raises(ValueError, match=rf"head_dim\) for {heads} heads, got \(1, 2, 24\)"):
+            ops.attention_qkvpacked(pm.zeros((1, 2, 24)), heads=heads)
