@@ -63,11 +63,14 @@ class CeilingProbe:
         before = pm.get_num_threads()
         pm.set_num_threads(threads or before)
         try:
-            float32 = _products("float32")
+            float32, bfloat16 = _products("float32"), _products("bfloat16")
+            # A matrix unit for bfloat16 multiplies float32 in six products (csrc/cpu/tile_split.h).
+            if _core.isa() == "amx_bf16":
+                float32 = max(float32, bfloat16 / 6)
             return Ceilings(
                 pm.get_num_threads(),
                 float32,
-                max(float32, _products("bfloat16")),  # where its instructions are slower, one widens
+                max(float32, bfloat16),  # where its instructions are slower, one widens
                 2 * self._source.nbytes / _best(_core.ceiling_copy, self._source, self._target),
                 self._source.nbytes / _best(_core.ceiling_read, self._source),
             )

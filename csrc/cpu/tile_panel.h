@@ -1,8 +1,9 @@
 // Panels for the matrix unit (cpu/tile_unit.h): 32 rows of A or 32 columns of B, cut along k into
 // steps of 32, which are two tiles each; and the product of two panels, 32 x 32 sums in four tiles.
 //
-// A packed step is 2 KiB: the tile of the first 16 lines (rows or columns), then that of the
-// others. What a panel lacks in lines or in depth is zero. A panel of A may also be read in place.
+// A packed step of bfloat16 is 2 KiB: the tile of the first 16 lines (rows or columns), then that
+// of the others. What a panel lacks in lines or in depth is zero. A panel of A may also be read in
+// place. Panels of float32 are in cpu/tile_split.h.
 #pragma once
 
 #include "core/dtype.h"
@@ -14,7 +15,7 @@
 namespace pymodel::cpu::PYMODEL_ISA {
 
 constexpr int kTilePanelLines = 2 * kTileRows;
-constexpr int64_t kTileStepBytes = 2 * kTileBytes;
+constexpr int64_t kTileStepBytes = 2 * kTileBytes;  // of bfloat16
 
 PYMODEL_INLINE int64_t tile_steps(int64_t depth) { return (depth + kTileDepth - 1) / kTileDepth; }
 
@@ -23,13 +24,19 @@ PYMODEL_INLINE int64_t tile_steps(int64_t depth) { return (depth + kTileDepth - 
 
 // A matrix of which a line is a row of A or a column of B: element k of line i is
 // at[i * stride_line + k * stride_k].
+template <typename T>
 struct TileSource {
-  const bfloat16* at;
+  const T* at;
   int64_t stride_line, stride_k;
+
+  TileSource from(int64_t line, int64_t k) const {
+    return {at + line * stride_line + k * stride_k, stride_line, stride_k};
+  }
 };
 
 // The 32 k of each of 16 lines, one line a vector.
-PYMODEL_INLINE void fetch_lines(const TileSource& from, int lines, int depth, Vec (&tile)[16]) {
+PYMODEL_INLINE void fetch_lines(const TileSource<bfloat16>& from, int lines, int depth,
+                                Vec (&tile)[16]) {
   const __mmask32 mask = depth == kTileDepth ? ~__mmask32{0} : (__mmask32{1} << depth) - 1;
 #pragma GCC unroll 16
   for (int i = 0; i < kTileRows; ++i) {
@@ -39,7 +46,8 @@ PYMODEL_INLINE void fetch_lines(const TileSource& from, int lines, int depth, Ve
 }
 
 // 16 pairs of k, each of 16 lines, one pair a vector.
-PYMODEL_INLINE void fetch_pairs(const TileSource& from, int lines, int depth, Vec (&tile)[16]) {
+PYMODEL_INLINE void fetch_pairs(const TileSource<bfloat16>& from, int lines, int depth,
+                                Vec (&tile)[16]) {
   const __mmask16 mask = first_lanes(lines);
   alignas(64) static const uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                        21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
@@ -63,7 +71,7 @@ PYMODEL_INLINE void fetch_pairs(const TileSource& from, int lines, int depth, Ve
 }
 
 // As fetch_lines, where neither lines nor k are dense.
-static void gather_lines(const TileSource& from, int lines, int depth, Vec (&tile)[16]) {
+static void gather_lines(const TileSource<bfloat16>& from, int lines, int depth, Vec (&tile)[16]) {
   uint16_t words[kTileRows][kTileDepth] = {};
   for (int i = 0; i < lines; ++i) {
     for (int k = 0; k < depth; ++k) {
@@ -76,7 +84,7 @@ static void gather_lines(const TileSource& from, int lines, int depth, Vec (&til
 // One tile: rows of A, or with `pairs` interleaved columns of B. Either is the other transposed, in
 // words of two k.
 template <bool pairs>
-static void pack_tile(const TileSource& from, int lines, int depth, char* tile) {
+static void pack_tile(const TileSource<bfloat16>& from, int lines, int depth, char* tile) {
   Vec words[16];
   const bool paired = from.stride_line == 1 && from.stride_k != 1;
   if (paired) {
@@ -91,12 +99,13 @@ static void pack_tile(const TileSource& from, int lines, int depth, char* tile) 
   for (int i = 0; i < kTileRows; ++i) store(reinterpret_cast<float*>(tile) + i * 16, words[i]);
 }
 
-// Packs `lines` lines of `depth` elements into panels of 32, one after the other. Both tiles of a
-// step are written even if the second holds no line.
-template <bool pairs>
-static void pack_tile_panels(const TileSource& from, int64_t lines, int64_t depth, char* panels) {
+// Calls pack(source, lines, depth, tile, step) for every tile of the panels of `lines` lines of
+// `depth` elements, both tiles of a step even if the second holds no line. Memory is met in its own
+// order: along k if that is dense, else along the lines.
+template <typename T, typename Pack>
+PYMODEL_INLINE void for_each_tile(const TileSource<T>& from, int64_t lines, int64_t depth,
+                                  const Pack& pack) {
   const int64_t steps = tile_steps(depth), tiles = 2 * tile_steps(lines);
-  // Memory is met in its own order: along k if that is dense, else along the lines.
   const bool along_k = from.stride_k == 1;
   for (int64_t outer = 0; outer < (along_k ? tiles : steps); ++outer) {
     for (int64_t inner = 0; inner < (along_k ? steps : tiles); ++inner) {
@@ -104,12 +113,24 @@ static void pack_tile_panels(const TileSource& from, int64_t lines, int64_t dept
       const int64_t line = tile * kTileRows, k = step * kTileDepth;
       const int64_t some = lines - line < kTileRows ? lines - line : kTileRows;
       const int64_t deep = depth - k < kTileDepth ? depth - k : kTileDepth;
-      const TileSource at = {from.at + line * from.stride_line + k * from.stride_k,
-                             from.stride_line, from.stride_k};
-      pack_tile<pairs>(at, some < 0 ? 0 : static_cast<int>(some), static_cast<int>(deep),
-                       panels + (tile / 2 * steps + step) * kTileStepBytes + tile % 2 * kTileBytes);
+      pack(from.from(line, k), some < 0 ? 0 : static_cast<int>(some), static_cast<int>(deep), tile,
+           step);
     }
   }
+}
+
+// Packs `lines` lines of `depth` elements into panels of 32, one after the other.
+template <bool pairs>
+static void pack_tile_panels(const TileSource<bfloat16>& from, int64_t lines, int64_t depth,
+                             char* panels) {
+  const int64_t steps = tile_steps(depth);
+  for_each_tile(
+      from, lines, depth,
+      [&](const TileSource<bfloat16>& at, int some, int deep, int64_t tile, int64_t step) {
+        pack_tile<pairs>(
+            at, some, deep,
+            panels + (tile / 2 * steps + step) * kTileStepBytes + tile % 2 * kTileBytes);
+      });
 }
 
 // ---------------------------------------------------------------------------------------------

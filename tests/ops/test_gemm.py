@@ -3,55 +3,16 @@
 The shapes name the regimes of the device kernels (csrc/ops/gemm/gemm.h); the CPU passes the same tests.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from memory import spaced, transposed
+from memory import transposed
 from orders import run_under_orders
+from products import DTYPES, LAYOUTS, check_product, draw, product
 from reference import TORCH_DTYPES, assert_as_good_as_torch, to_float64, to_torch
 
 import pymodel as pm
 from pymodel import _core
-
-DTYPES = ["float32", "bfloat16", "float16"]
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).standard_normal(shape)
-
-
-def product(a: pm.Tensor, b: pm.Tensor, out_dtype: str | None = None, **options: Any) -> pm.Tensor:
-    """A product into memory that holds NaN, none of which may be left or read."""
-    c = pm.full((a.shape[0], b.shape[1]), float("nan"), dtype=out_dtype or a.dtype)
-    _core.gemm(a._array, b._array, c._array, **options)
-    return c
-
-
-def check_product(a: pm.Tensor, b: pm.Tensor, dtype: str) -> None:
-    same, exact = (
-        to_torch(a.numpy(), t) @ to_torch(b.numpy(), t) for t in (TORCH_DTYPES[dtype], torch.float64)
-    )
-    assert_as_good_as_torch(product(a, b), same, exact, dtype)
-
-
-# How a (rows, columns) matrix may lie in memory.
-LAYOUTS: dict[str, Callable[[np.ndarray, str], pm.Tensor]] = {
-    "rows dense": lambda x, dtype: pm.tensor(x, dtype=dtype),
-    "columns dense": transposed,
-    # one element further than 16 or 4 bytes would have it
-    "rows misaligned": lambda x, dtype: pm.tensor(np.pad(x, ((0, 0), (1, 2))), dtype=dtype)[:, 1:-2],
-    "columns misaligned": lambda x, dtype: pm.tensor(np.pad(x.T, ((0, 0), (1, 2))), dtype=dtype)[
-        :, 1:-2
-    ].transpose(0, 1),
-    "no dimension dense": spaced,
-    "one row for all": lambda x, dtype: pm.tensor(x[:1], dtype=dtype).expand(x.shape),
-}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -75,95 +36,6 @@ def test_gemm_reads_any_layout(m: int, n: int, k: int, left: str, right: str, dt
 )
 def test_gemm_cuts_any_shape(m: int, n: int, k: int, dtype: str) -> None:
     check_product(pm.tensor(draw(m, k), dtype=dtype), pm.tensor(draw(k, n, seed=1), dtype=dtype), dtype)
-
-
-# Where the CPU cuts a bfloat16 product for a matrix unit (csrc/ops/gemm/gemm_tile_plan.h).
-TILE_SHAPES = [
-    (32, 64, 96),  # whole panels: A is read in place
-    (33, 47, 95),  # one row, 15 columns and 31 of k beyond whole panels
-    (17, 16, 1),  # a row in the second tile, no column in it; half a pair of k
-    (530, 70, 64),  # over one task's rows: B is packed for all; in place but for the last panel
-    (40, 50, 4100),  # over one range of k: sums pass through memory
-    (2060, 40, 34),  # over one block's rows
-    (600, 2090, 33),  # over one block's columns
-]
-
-
-@pytest.mark.parametrize(("m", "n", "k"), TILE_SHAPES)
-@pytest.mark.parametrize("right", ["rows dense", "columns dense"])
-@pytest.mark.parametrize("left", ["rows dense", "columns dense", "no dimension dense"])
-def test_gemm_cuts_tiles_of_any_shape(left: str, right: str, m: int, n: int, k: int, device: str) -> None:
-    if device != "cpu":
-        pytest.skip("cuts of the CPU; devices have theirs above")
-    check_product(
-        LAYOUTS[left](draw(m, k), "bfloat16"), LAYOUTS[right](draw(k, n, seed=1), "bfloat16"), "bfloat16"
-    )
-
-
-@pytest.mark.parametrize("out_dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize(("m", "n", "k"), TILE_SHAPES)
-def test_gemm_adds_tiles_to_what_is_there(m: int, n: int, k: int, out_dtype: str, device: str) -> None:
-    if device != "cpu":
-        pytest.skip("cuts of the CPU; devices have theirs above")
-    a, b = transposed(draw(m, k), "bfloat16"), pm.tensor(draw(k, n, seed=1), dtype="bfloat16")
-    c = pm.tensor(draw(m, n, seed=2), dtype=out_dtype)
-    before = c.numpy().copy()
-    _core.gemm(a._array, b._array, c._array, beta=1.0)
-    same, exact = (
-        to_torch(a.numpy(), t) @ to_torch(b.numpy(), t) + to_torch(before, t)
-        for t in (torch.bfloat16, torch.float64)
-    )
-    assert_as_good_as_torch(c, same, exact, "bfloat16")
-
-
-# What the CPU packs of a product in panels, and how its threads share it (csrc/ops/gemm/gemm_blocked_cpu.h).
-BLOCK_SHAPES = [
-    (48, 64, 500),  # few rows: dense rows of B are read in place
-    (50, 65, 300),  # but for the last, narrow strip
-    (72, 600, 48),  # a small A is read in place however it lies
-    (140, 90, 200),  # few columns: threads take rows of their own; dense rows of A are read in place
-    (90, 600, 200),  # A is packed for all threads
-    (1300, 100, 1100),  # two blocks of rows and of k
-]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("m", "n", "k"), BLOCK_SHAPES)
-@pytest.mark.parametrize("right", ["rows dense", "columns dense"])
-def test_gemm_packs_what_it_must(right: str, m: int, n: int, k: int, dtype: str, device: str) -> None:
-    if device != "cpu":
-        pytest.skip("panels of the CPU")
-    a, b = draw(m, k), LAYOUTS[right](draw(k, n, seed=1), dtype)
-    results = []
-    for left in ("rows dense", "columns dense", "no dimension dense"):
-        check_product(LAYOUTS[left](a, dtype), b, dtype)
-        results.append(product(LAYOUTS[left](a, dtype), b).numpy())
-    for other in results[1:]:  # packed or in place: the same bits
-        np.testing.assert_array_equal(other, results[0])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gemm_gives_the_same_bits_for_any_number_of_threads(dtype: str, device: str) -> None:
-    if device != "cpu":
-        pytest.skip("threads of the CPU")
-    threads, results = pm.get_num_threads(), []
-    try:
-        for count in (1, 2, 3):
-            pm.set_num_threads(count)
-            results.append(
-                [
-                    product(
-                        LAYOUTS[left](draw(m, k), dtype), LAYOUTS[right](draw(k, n, seed=1), dtype)
-                    ).numpy()
-                    for m, n, k in [*TILE_SHAPES, *BLOCK_SHAPES, (3, 300, 200)]
-                    for left, right in (("rows dense", "columns dense"), ("columns dense", "rows dense"))
-                ]
-            )
-    finally:
-        pm.set_num_threads(threads)
-    for other in results[1:]:
-        for one, another in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(one, another)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -332,31 +204,3 @@ def test_gemm_gives_the_same_bits_in_any_order_of_threads(device: str) -> None:
         return results
 
     run_under_orders(compute)
-
-
-PRINT_BITS = """
-import hashlib, numpy as np, pymodel as pm
-from pymodel import _core
-bits = hashlib.sha256()
-for m, n, k in SHAPES:
-    for dtype in DTYPES:
-        random = np.random.default_rng(0)
-        a, b = (pm.tensor(random.standard_normal(shape), dtype=dtype) for shape in ((m, k), (n, k)))
-        c = pm.zeros((m, n), dtype=dtype)
-        _core.gemm(a._array, b._array.permute([1, 0]), c._array)
-        bits.update(c.numpy().tobytes())
-print(bits.hexdigest())
-"""
-
-
-def test_gemm_gives_the_same_bits_for_any_cache(device: str) -> None:
-    if device != "cpu":
-        pytest.skip("caches of the CPU")
-    source = PRINT_BITS.replace("SHAPES", repr(BLOCK_SHAPES + TILE_SHAPES)).replace("DTYPES", repr(DTYPES))
-    bits = set()
-    for cache in ("131072", "1048576", "16777216", "nonsense"):
-        environment = {**os.environ, "PYMODEL_CPU_L2": cache}
-        command = [sys.executable, "-c", source]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        bits.add(done.stdout)
-    assert len(bits) == 1

@@ -140,8 +140,8 @@ static inline int64_t gemm_share(const Gemm& g, int64_t threads) {
   const int64_t whole = gemm_scratch(m, n, k, threads);
   const int64_t pairs = gemm_scratch(m, n, (k + 1) / 2, threads);
   const int64_t few_rows = m <= kGemmCpuFewRows ? (gemm_axpy_parts(k) * m * n + 15) / 16 * 16 : 0;
-  const bool bf16 = g.a.dtype == DType::bfloat16;  // may be multiplied by the matrix unit
-  const int64_t tiles = bf16 ? gemm_tile_workspace(m, n, k, threads) / 4 : 0;
+  const bool tiled = g.a.dtype != DType::float16;  // may be multiplied by the matrix unit
+  const int64_t tiles = tiled ? gemm_tile_workspace(g.a.dtype, m, n, k, threads) / 4 : 0;
   const int64_t needs[] = {whole, pairs, few_rows, tiles};
   int64_t most = 0;
   for (int64_t each : needs) most = each > most ? each : most;

@@ -1,11 +1,12 @@
-// How the CPU cuts a bfloat16 product for the matrix unit: k by shape alone, so that the bits
-// depend neither on the number of threads nor on the caches, which the rest follows. Shared by the
-// kernel and its workspace.
+// How the CPU cuts a product of bfloat16 or float32 for the matrix unit: k by shape alone, so that
+// the bits depend neither on the number of threads nor on the caches, which the rest follows.
+// Shared by the kernel and its workspace.
 #pragma once
 
 #include <stdint.h>
 
 #include "core/caches.h"
+#include "core/dtype.h"
 
 namespace pymodel {
 
@@ -41,7 +42,7 @@ static inline int64_t tile_part(int64_t count, int64_t most) {
   return tile_round(tile_divide(count, tile_divide(count, most)));
 }
 
-static inline GemmTilePlan gemm_tile_plan_cpu(int64_t m, int64_t n, int64_t k) {
+static inline GemmTilePlan gemm_bfloat16_tile_plan(int64_t m, int64_t n, int64_t k) {
   GemmTilePlan plan;
   plan.rows = tile_part(m, kTileBlockRows);
   plan.depth = tile_part(k, kTileBlockDepth);
@@ -56,6 +57,33 @@ static inline GemmTilePlan gemm_tile_plan_cpu(int64_t m, int64_t n, int64_t k) {
   const int64_t widest = cached < spread ? cached : spread;
   plan.task_columns = tile_part(plan.columns, widest < 64 ? 64 : tile_round(widest));
   plan.panel_bytes = 32 * 2 * plan.depth;
+  return plan;
+}
+
+// float32 in three parts (cpu/tile_split.h). k is cut shorter, since sums begin anew there and are
+// the nearer to the truth. Three parts are 1.5 times as large as what they are made of and had
+// better not leave the cache, so that tasks pack their own columns where there are enough of those;
+// else all share what is packed, and rows make up the tasks.
+static inline GemmTilePlan gemm_float_tile_plan(int64_t m, int64_t n, int64_t k) {
+  constexpr int64_t kDepth = 1024, kLeastRows = 64, kLeastColumns = 64, kMostColumns = 256;
+  GemmTilePlan plan;
+  plan.rows = tile_part(m, kTileBlockRows);
+  plan.depth = tile_part(k, kDepth);
+  plan.columns = k <= plan.depth ? tile_round(n) : tile_part(n, kTileBlockColumns);
+  const int64_t cached = second_level_cache() * 3 / 8 / (6 * plan.depth) / 32 * 32;
+  const int64_t widest = cached < kMostColumns ? cached : kMostColumns;
+  plan.task_columns = tile_part(plan.columns, widest < kLeastColumns ? kLeastColumns : widest);
+  const int64_t column_tasks = tile_divide(plan.columns, plan.task_columns);
+  plan.own_strips = column_tasks >= kTileTasks;
+  const int64_t spread = tile_divide(plan.rows, tile_divide(kTileTasks, column_tasks));
+  plan.task_rows = tile_part(plan.rows, spread < kLeastRows ? kLeastRows : spread);
+  plan.panel_bytes = 32 * 6 * plan.depth + 64;
+  return plan;
+}
+
+static inline GemmTilePlan gemm_tile_plan_cpu(DType dtype, int64_t m, int64_t n, int64_t k) {
+  GemmTilePlan plan =
+      dtype == DType::float32 ? gemm_float_tile_plan(m, n, k) : gemm_bfloat16_tile_plan(m, n, k);
   plan.row_bytes = plan.rows / 32 * plan.panel_bytes;
   plan.column_bytes = (plan.own_strips ? plan.task_columns : plan.columns) / 32 * plan.panel_bytes;
   plan.sum_bytes = k > plan.depth ? 4 * plan.rows * plan.columns : 0;
@@ -63,9 +91,10 @@ static inline GemmTilePlan gemm_tile_plan_cpu(int64_t m, int64_t n, int64_t k) {
 }
 
 // Bytes of scratch memory for `threads` threads, a multiple of 64.
-static inline int64_t gemm_tile_workspace(int64_t m, int64_t n, int64_t k, int64_t threads) {
+static inline int64_t gemm_tile_workspace(DType dtype, int64_t m, int64_t n, int64_t k,
+                                          int64_t threads) {
   if (m == 0 || n == 0 || k == 0) return 0;
-  const GemmTilePlan plan = gemm_tile_plan_cpu(m, n, k);
+  const GemmTilePlan plan = gemm_tile_plan_cpu(dtype, m, n, k);
   return plan.row_bytes + (plan.own_strips ? threads : 1) * plan.column_bytes + plan.sum_bytes;
 }
 

@@ -1,13 +1,15 @@
-// bfloat16 gemm on the matrix unit (cpu/tile_unit.h). A and B are packed into panels of 32 rows or
-// columns, A only where it cannot be read in place; a task multiplies some hundred rows with a
-// strip of columns that stays in its second-level cache, 32 x 32 sums at a time, and finishes each
-// such tile of C while it is in the first-level cache.
+// gemm on the matrix unit (cpu/tile_unit.h): bfloat16, and float32 in three parts each
+// (cpu/tile_split.h). A and B are packed into panels of 32 rows or columns, an A of bfloat16 only
+// where it cannot be read in place; a task multiplies some hundred rows with a strip of columns
+// that stays in its second-level cache, 32 x 32 sums at a time, and finishes each such tile of C
+// while it is in the first-level cache.
 #include "ops/gemm/gemm_tiles_cpu.h"
 
 #ifdef PYMODEL_ISA_avx512_bf16
 
 #include "cpu/parallel.h"
 #include "cpu/tile_panel.h"
+#include "cpu/tile_split.h"
 #include "ops/gemm/gemm_epilogue_cpu.h"
 #include "ops/gemm/gemm_tile_plan.h"
 
@@ -20,10 +22,16 @@ struct TileBlock {
   const GemmTilePlan& plan;
   int64_t row, rows, column, columns, k, depth;
   bool in_place;        // whether A's whole panels are read where they lie
-  char* packed_a;       // (rows / 32 panels, steps, 2, 16, 64 bytes)
+  bool b_is_packed;     // by the block before
+  char* packed_a;       // (rows / 32 panels, panel_bytes<T>(depth))
   char* packed_b;       // (columns / 32 panels, ...), of the block or of a thread's strip
   float* partial_sums;  // (rows / 32, columns / 32, 32, 32), or null where all of k is one range
 };
+
+template <typename T>
+PYMODEL_INLINE int64_t panel_bytes(int64_t depth) {
+  return sizeof(T) == 4 ? split_panel_bytes(depth) : tile_steps(depth) * kTileStepBytes;
+}
 
 // Hands out the tasks of a block, row by row: one at a time, so that threads end together, except
 // where k is so short that reading A and writing C outweighs the products. Then every thread has
@@ -40,41 +48,45 @@ PYMODEL_INLINE void run_tasks(const TileBlock& block, int64_t tasks, int64_t cos
 // Packing
 
 // Element (row, k) of A onwards, a line a row.
-PYMODEL_INLINE TileSource rows_of_a(const TileBlock& block, int64_t row) {
+template <typename T>
+PYMODEL_INLINE TileSource<T> rows_of_a(const TileBlock& block, int64_t row) {
   const TensorView& a = block.g.a;
-  return {data_as<bfloat16>(a) + (block.row + row) * a.strides[0] + block.k * a.strides[1],
-          a.strides[0], a.strides[1]};
+  return {data_as<T>(a) + (block.row + row) * a.strides[0] + block.k * a.strides[1], a.strides[0],
+          a.strides[1]};
 }
 
 // Element (k, column) of B onwards, a line a column.
-PYMODEL_INLINE TileSource columns_of_b(const TileBlock& block, int64_t column) {
+template <typename T>
+PYMODEL_INLINE TileSource<T> columns_of_b(const TileBlock& block, int64_t column) {
   const TensorView& b = block.g.b;
-  return {data_as<bfloat16>(b) + (block.column + column) * b.strides[1] + block.k * b.strides[0],
+  return {data_as<T>(b) + (block.column + column) * b.strides[1] + block.k * b.strides[0],
           b.strides[1], b.strides[0]};
 }
 
-// Tiles are read in place at full speed where no row of them crosses a cache line.
+// Tiles of bfloat16 are read in place at full speed where no row of them crosses a cache line.
 static bool rows_lie_in_lines(const TensorView& a) {
-  return a.strides[1] == 1 && a.strides[0] % kTileDepth == 0 && a.shape[1] % kTileDepth == 0 &&
-         reinterpret_cast<uintptr_t>(a.data) % kTileRowBytes == 0;
+  return a.dtype == DType::bfloat16 && a.strides[1] == 1 && a.strides[0] % kTileDepth == 0 &&
+         a.shape[1] % kTileDepth == 0 && reinterpret_cast<uintptr_t>(a.data) % kTileRowBytes == 0;
 }
 
 // Packs what the tasks share: A, and B where strips are not packed by the tasks themselves.
+template <typename T>
 static void pack_block(const TileBlock& block) {
-  constexpr int64_t kGroup = 2 * kTilePanelLines;
+  constexpr int64_t kGroup = (sizeof(T) == 4 ? 4 : 2) * kTilePanelLines;
   const int64_t whole = block.in_place ? block.rows / kTilePanelLines * kTilePanelLines : 0;
   const int64_t a_tasks = blocks(block.rows - whole, kGroup);
-  const int64_t b_tasks = block.plan.own_strips ? 0 : blocks(block.columns, kGroup);
-  const int64_t panel = tile_steps(block.depth) * kTileStepBytes;
-  const int64_t lines = (block.rows - whole) + (b_tasks > 0 ? block.columns : 0);
+  const bool packs_b = !block.plan.own_strips && !block.b_is_packed;
+  const int64_t b_tasks = packs_b ? blocks(block.columns, kGroup) : 0;
+  const int64_t panel = panel_bytes<T>(block.depth);
+  const int64_t lines = (block.rows - whole) + (packs_b ? block.columns : 0);
   run_tasks(block, a_tasks + b_tasks, lines * block.depth, [&](int64_t task) {
     if (task < b_tasks) {
       const int64_t first = task * kGroup;
-      pack_tile_panels<true>(columns_of_b(block, first), smaller(kGroup, block.columns - first),
+      pack_tile_panels<true>(columns_of_b<T>(block, first), smaller(kGroup, block.columns - first),
                              block.depth, block.packed_b + first / kTilePanelLines * panel);
     } else {
       const int64_t first = whole + (task - b_tasks) * kGroup;
-      pack_tile_panels<false>(rows_of_a(block, first), smaller(kGroup, block.rows - first),
+      pack_tile_panels<false>(rows_of_a<T>(block, first), smaller(kGroup, block.rows - first),
                               block.depth, block.packed_a + first / kTilePanelLines * panel);
     }
   });
@@ -85,69 +97,127 @@ static void pack_block(const TileBlock& block) {
 
 PYMODEL_INLINE TileRowPanel row_panel(const TileBlock& block, int64_t row) {
   if (block.in_place && row + kTilePanelLines <= block.rows) {
-    return rows_in_place(rows_of_a(block, row).at, block.g.a.strides[0]);
+    return rows_in_place(rows_of_a<bfloat16>(block, row).at, block.g.a.strides[0]);
   }
-  return packed_rows(block.packed_a +
-                     row / kTilePanelLines * tile_steps(block.depth) * kTileStepBytes);
+  return packed_rows(block.packed_a + row / kTilePanelLines * panel_bytes<bfloat16>(block.depth));
 }
 
-// Rows [row, row_end) of the block times columns [column, column_end), whose panels `strip` holds.
-template <typename Out>
-static void multiply_strip(const TileBlock& block, int64_t row, int64_t row_end, int64_t column,
-                           int64_t column_end, const char* strip) {
-  const int64_t steps = tile_steps(block.depth);
-  const bool first = block.k == 0, last = block.k + block.depth == block.g.a.shape[1];
-  const TileUnit unit;
-  alignas(64) float tile[kTilePanelLines * kTilePanelLines];
-  for (int64_t i = row; i < row_end; i += kTilePanelLines) {
-    const TileRowPanel a = row_panel(block, i);
-    const int64_t rows = smaller(kTilePanelLines, row_end - i);
-    for (int64_t j = column; j < column_end; j += kTilePanelLines) {
-      const int64_t columns = smaller(kTilePanelLines, column_end - j);
-      const char* b = strip + (j - column) / kTilePanelLines * steps * kTileStepBytes;
-      float* sums = tile;
-      if (block.partial_sums != nullptr) {
-        sums = block.partial_sums + i * block.plan.columns + j * kTilePanelLines;
+// Up to 32 rows and columns of a block.
+struct TileOfBlock {
+  int64_t row, rows, column, columns;
+};
+
+// sums (32, 32) = or += rows of A times a panel of B.
+static void multiply_panels(const TileBlock& block, const TileOfBlock& at, bfloat16, const char* b,
+                            float* sums, bool accumulate, TileAhead) {
+  multiply_tile_panels(row_panel(block, at.row), b, tile_steps(block.depth), at.rows, at.columns,
+                       sums, accumulate);
+}
+
+// sums (32, 32) = a product, one multiply-add after the other: for elements that cannot be split.
+static void multiply_plainly(const TileBlock& block, const TileOfBlock& at, float* sums) {
+  const TileSource<float> a = rows_of_a<float>(block, at.row);
+  const TileSource<float> b = columns_of_b<float>(block, at.column);
+  memset(sums, 0, sizeof(float) * kTilePanelLines * kTilePanelLines);
+  for (int64_t k = 0; k < block.depth; ++k) {
+    float row_of_b[kTilePanelLines] = {};
+    for (int64_t j = 0; j < at.columns; ++j) row_of_b[j] = *b.from(j, k).at;
+    for (int64_t i = 0; i < at.rows; ++i) {
+      const Vec factor = broadcast(*a.from(i, k).at);
+      for (int j = 0; j < kTilePanelLines; j += kLanes) {
+        float* const sum = sums + i * kTilePanelLines + j;
+        store(sum, fma(factor, load(row_of_b + j), load(sum)));
       }
-      if (last) {
-        prefetch_tile_of_c<bfloat16, Out>(block.g, block.row + i, block.column + j, rows, columns);
-      }
-      multiply_tile_panels(a, b, steps, rows, columns, sums, !first);
-      if (!last) continue;
-      finish_tile<bfloat16, Out>(block.g, sums, kTilePanelLines, block.row + i, block.column + j,
-                                 rows, columns);
     }
   }
 }
 
-template <typename Out>
+// Here every range of k has sums of its own, which keeps the rounding error low.
+static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float, const char* b,
+                            float* sums, bool accumulate, TileAhead ahead) {
+  alignas(64) float fresh[kTilePanelLines * kTilePanelLines];
+  float* const tile = accumulate ? fresh : sums;
+  const char* a = block.packed_a + at.row / kTilePanelLines * panel_bytes<float>(block.depth);
+  if (split_in_range(a, block.depth) && split_in_range(b, block.depth)) {
+    multiply_split_panels(a, b, tile_steps(block.depth), at.rows, at.columns, tile, ahead);
+  } else {
+    multiply_plainly(block, at, tile);
+  }
+  if (!accumulate) return;
+  for (int64_t i = 0; i < at.rows * kTilePanelLines; i += kLanes) {
+    store(sums + i, load(sums + i) + load(fresh + i));
+  }
+}
+
+// The next panel of A comes from afar: each of the `parts` products with this one asks for a part.
+template <typename T>
+PYMODEL_INLINE TileAhead part_of_next_panel(const TileBlock& block, int64_t row, int64_t row_end,
+                                            int64_t part, int64_t parts) {
+  if (sizeof(T) != sizeof(float) || row + kTilePanelLines >= row_end) return {nullptr, 0};
+  const int64_t lines = blocks(kSplitStepBytes / kTileRowBytes, parts);
+  const char* next = block.packed_a + (row / kTilePanelLines + 1) * panel_bytes<T>(block.depth);
+  return {next + part * lines * tile_steps(block.depth) * kTileRowBytes, lines};
+}
+
+// Rows [row, row_end) of the block times columns [column, column_end), whose panels `strip` holds.
+template <typename T, typename Out>
+static void multiply_strip(const TileBlock& block, int64_t row, int64_t row_end, int64_t column,
+                           int64_t column_end, const char* strip) {
+  const Gemm& g = block.g;
+  const bool first = block.k == 0, last = block.k + block.depth == g.a.shape[1];
+  const int64_t panels = tile_steps(column_end - column);
+  const TileUnit unit;
+  alignas(64) float tile[kTilePanelLines * kTilePanelLines];
+  for (int64_t i = row; i < row_end; i += kTilePanelLines) {
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      const int64_t j = column + panel * kTilePanelLines;
+      const TileOfBlock at = {i, smaller(kTilePanelLines, row_end - i), j,
+                              smaller(kTilePanelLines, column_end - j)};
+      const int64_t row_of_c = block.row + i, column_of_c = block.column + j;
+      float* sums = tile;
+      if (block.partial_sums != nullptr) {
+        sums = block.partial_sums + i * block.plan.columns + j * kTilePanelLines;
+      }
+      if (last) prefetch_tile_of_c<T, Out>(g, row_of_c, column_of_c, at.rows, at.columns);
+      multiply_panels(block, at, T{}, strip + panel * panel_bytes<T>(block.depth), sums, !first,
+                      part_of_next_panel<T>(block, i, row_end, panel, panels));
+      if (!last) continue;
+      finish_tile<T, Out>(g, sums, kTilePanelLines, row_of_c, column_of_c, at.rows, at.columns);
+    }
+  }
+}
+
+template <typename T, typename Out>
 static void multiply_block(const TileBlock& block) {
   const GemmTilePlan& plan = block.plan;
   const int64_t row_tasks = blocks(block.rows, plan.task_rows);
   const int64_t column_tasks = blocks(block.columns, plan.task_columns);
   const int64_t cost = block.rows * block.columns * block.depth;
+  const int level = omp_get_level();
   run_tasks(block, row_tasks * column_tasks, cost, [&](int64_t task) {
-    const int64_t row = task / column_tasks * plan.task_rows;
-    const int64_t column = task % column_tasks * plan.task_columns;
+    const int64_t row = task % row_tasks * plan.task_rows;
+    const int64_t column = task / row_tasks * plan.task_columns;
     const int64_t row_end = smaller(row + plan.task_rows, block.rows);
     const int64_t column_end = smaller(column + plan.task_columns, block.columns);
-    char* strip =
-        block.packed_b + column / kTilePanelLines * tile_steps(block.depth) * kTileStepBytes;
+    char* strip = block.packed_b + column / kTilePanelLines * panel_bytes<T>(block.depth);
     if (plan.own_strips) {
-      strip = block.packed_b + omp_get_thread_num() * plan.column_bytes;
-      pack_tile_panels<true>(columns_of_b(block, column), column_end - column, block.depth, strip);
+      // A single task runs in the caller's thread, whose number is that in a loop around this one.
+      const int member = omp_get_level() > level ? omp_get_thread_num() : 0;
+      strip = block.packed_b + member * plan.column_bytes;
+      pack_tile_panels<true>(columns_of_b<T>(block, column), column_end - column, block.depth,
+                             strip);
     }
-    multiply_strip<Out>(block, row, row_end, column, column_end, strip);
+    multiply_strip<T, Out>(block, row, row_end, column, column_end, strip);
   });
 }
 
 // ---------------------------------------------------------------------------------------------
 // Entry
 
-template <typename Out>
+template <typename T, typename Out>
 static void product_in_tiles(const Gemm& g) {
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
-  const GemmTilePlan plan = gemm_tile_plan_cpu(m, n, k);
+  const GemmTilePlan plan = gemm_tile_plan_cpu(g.a.dtype, m, n, k);
   float* const sums = static_cast<float*>(g.workspace);
   char* const packed_a = static_cast<char*>(g.workspace) + plan.sum_bytes;
   char* const packed_b = packed_a + plan.row_bytes;
@@ -155,27 +225,48 @@ static void product_in_tiles(const Gemm& g) {
   for (int64_t column = 0; column < n; column += plan.columns) {
     for (int64_t row = 0; row < m; row += plan.rows) {
       for (int64_t start = 0; start < k; start += plan.depth) {
-        const TileBlock block = {g,        plan,
-                                 row,      smaller(plan.rows, m - row),
-                                 column,   smaller(plan.columns, n - column),
-                                 start,    smaller(plan.depth, k - start),
-                                 in_place, packed_a,
-                                 packed_b, plan.sum_bytes > 0 ? sums : nullptr};
-        pack_block(block);
-        multiply_block<Out>(block);
+        const bool b_is_packed = row > 0 && k <= plan.depth;
+        const TileBlock block = {g,
+                                 plan,
+                                 row,
+                                 smaller(plan.rows, m - row),
+                                 column,
+                                 smaller(plan.columns, n - column),
+                                 start,
+                                 smaller(plan.depth, k - start),
+                                 in_place,
+                                 b_is_packed,
+                                 packed_a,
+                                 packed_b,
+                                 plan.sum_bytes > 0 ? sums : nullptr};
+        pack_block<T>(block);
+        multiply_block<T, Out>(block);
       }
     }
   }
 }
 
+// Whether the splitting of A and B pays: both have to be used often enough.
+static bool worth_splitting(const Gemm& g) {
+  constexpr int64_t kLeastExtent = 64, kLeastProducts = int64_t{1} << 23;
+  const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
+  return m >= kLeastExtent && n >= kLeastExtent && k >= kLeastExtent && m * n * k >= kLeastProducts;
+}
+
 }  // namespace
 
 bool gemm_in_tiles(const Gemm& g) {
-  if (g.a.dtype != DType::bfloat16 || !tile_unit_on()) return false;
+  if (!tile_unit_on()) return false;
+  if (g.a.dtype == DType::float32) {
+    if (!worth_splitting(g)) return false;
+    product_in_tiles<float, float>(g);
+    return true;
+  }
+  if (g.a.dtype != DType::bfloat16) return false;
   if (g.c.dtype == DType::float32) {
-    product_in_tiles<float>(g);
+    product_in_tiles<bfloat16, float>(g);
   } else {
-    product_in_tiles<bfloat16>(g);
+    product_in_tiles<bfloat16, bfloat16>(g);
   }
   return true;
 }

@@ -1,0 +1,258 @@
+// float32 products on the matrix unit (cpu/tile_unit.h), which multiplies bfloat16 alone: a float32
+// x is the sum of three bfloat16, each the rest of x rounded to the nearest,
+//
+//   x = x1 + x2 + x3,   |x2| <= 2^-8 |x|,   |x3| <= 2^-16 |x|      (8 + 8 + 8 bits of mantissa)
+//
+// exactly, and of the nine products of the parts of a and b six are computed:
+//
+//   a b ~ a1 b1 + (a1 b2 + a2 b1) + (a2 b2 + a1 b3 + a3 b1)
+//
+// What is left out is at most 2^-23 |a b|, the spacing of float32. The matrix unit does not round
+// products and adds 32 of them at a time, so that sums come out nearer to the truth than those of a
+// chain of float32 multiply-adds.
+//
+// The unit takes subnormal numbers for zero and has no use for infinities, whose parts are not
+// theirs to split. A panel therefore knows its largest magnitude. Within [2^-90, 2^127) parts that
+// are lost are below 2^-36 of it; any other panel, unless it is all zeros, has to be multiplied in
+// float32 (split_in_range).
+//
+// Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
+// Higher-Precision Computations", ARITH 2019.
+#pragma once
+
+#include "cpu/tile_panel.h"
+
+#ifdef PYMODEL_ISA_avx512_bf16
+
+namespace pymodel::cpu::PYMODEL_ISA {
+
+// A step holds three parts one after the other, each laid out like a step of bfloat16; behind the
+// steps of a panel are the bits of 16 magnitudes, the largest of which is the panel's.
+constexpr int kSplitParts = 3;
+constexpr int64_t kSplitStepBytes = kSplitParts * kTileStepBytes;
+constexpr int64_t kSplitRangeBytes = 64;
+
+PYMODEL_INLINE int64_t split_panel_bytes(int64_t depth) {
+  return tile_steps(depth) * kSplitStepBytes + kSplitRangeBytes;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Packing
+
+typedef uint32_t Words __attribute__((vector_size(64), may_alias));
+
+PYMODEL_INLINE Words larger(Words a, Words b) { return a > b ? a : b; }
+PYMODEL_INLINE Words magnitude(Vec x) { return (Words)x & 0x7fffffffu; }
+
+// Takes off x the nearest bfloat16, and returns that. Of the last of three parts nothing is
+// rounded.
+PYMODEL_INLINE Words take_part(Vec& x) {
+  const Words part = ((Words)x + 0x8000u) & 0xffff0000u;
+  x -= (Vec)part;
+  return part;
+}
+
+// A row of each part's tile: 16 words of two elements.
+PYMODEL_INLINE void store_words(Vec near, Vec far, char* row) {
+#pragma GCC unroll 3
+  for (int part = 0; part < kSplitParts; ++part) {
+    const bool last = part == kSplitParts - 1;
+    const Words low = last ? (Words)near : take_part(near);
+    const Words words = low >> 16 | (last ? (Words)far : take_part(far));
+    memcpy(row + part * kTileStepBytes, &words, sizeof words);
+  }
+}
+
+// 16 vectors of a block of 16 x 16, `stride` apart; what is beyond `vectors` and `lanes` is zero.
+PYMODEL_INLINE void fetch_block(const float* at, int64_t stride, int vectors, int lanes,
+                                Vec (&block)[16]) {
+  if (vectors >= 16 && lanes >= 16) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) block[i] = load(at + i * stride);
+    return;
+  }
+  const __mmask16 mask = lanes > 0 ? first_lanes(lanes < 16 ? lanes : 16) : 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kTileRows; ++i) {
+    block[i] = zero();
+    if (i < vectors) block[i] = (Vec)_mm512_maskz_loadu_ps(mask, at + i * stride);
+  }
+}
+
+// As fetch_block with a line a vector, where neither lines nor k are dense.
+static void gather_block(const TileSource<float>& from, int lines, int depth, Vec (&block)[16]) {
+  float elements[kTileRows][16] = {};
+  for (int i = 0; i < lines; ++i) {
+    for (int k = 0; k < depth && k < 16; ++k) elements[i][k] = *from.from(i, k).at;
+  }
+  memcpy(block, elements, sizeof elements);
+}
+
+// Where the elements of a tile are, 16 + 16 to a row of it: vectors `stride` apart.
+struct SplitRows {
+  const float *near, *far;
+  int64_t stride;
+};
+
+// Brings 16 lines x 32 along k, of which some are there, into rows of a tile: with `by_k` (columns
+// of B) row i is of elements i and i + 16 of each line, else (rows of A) of the elements of line i.
+template <bool by_k>
+PYMODEL_INLINE SplitRows arrange_rows(const TileSource<float>& from, int lines, int depth,
+                                      float* kept) {
+  const bool columns_dense = from.stride_line == 1 && from.stride_k != 1;
+  const bool dense = columns_dense || from.stride_k == 1;
+  const int64_t stride = columns_dense ? from.stride_k : from.stride_line;
+  if (columns_dense) {
+    // The same lines further along k: too short a run of memory to be foreseen by the hardware.
+    for (int k = 0; k < kTileDepth; ++k) __builtin_prefetch(from.at + (kTileDepth + k) * stride);
+  }
+  if (dense && columns_dense == by_k && lines >= kTileRows && depth >= kTileDepth) {
+    return {from.at, from.at + 16 * from.stride_k, stride};
+  }
+  for (int half = 0; half < 2; ++half) {
+    Vec block[16];
+    const int deep = depth - 16 * half;
+    const TileSource<float> at = from.from(0, deep > 0 ? 16 * half : 0);
+    if (!dense) {
+      gather_block(at, lines, deep, block);
+    } else if (columns_dense) {
+      fetch_block(at.at, stride, deep, lines, block);
+    } else {
+      fetch_block(at.at, stride, lines, deep, block);
+    }
+    if (columns_dense != by_k) transpose(block);
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) store(kept + (half * kTileRows + i) * 16, block[i]);
+  }
+  return {kept, kept + kTileRows * 16, 16};
+}
+
+// The tiles of all parts, kTileStepBytes apart; returns the largest magnitudes. A word holds
+// elements k and k + 16 of its step, in A as in B, so that no vector has to be shuffled.
+template <bool by_k>
+static Words pack_split_tile(const TileSource<float>& from, int lines, int depth, char* tile) {
+  alignas(64) float kept[2 * kTileRows * 16];
+  const SplitRows rows = arrange_rows<by_k>(from, lines, depth, kept);
+  Words largest = {};
+  for (int i = 0; i < kTileRows; ++i) {
+    const Vec near = load(rows.near + i * rows.stride), far = load(rows.far + i * rows.stride);
+    largest = larger(larger(largest, magnitude(near)), magnitude(far));
+    store_words(near, far, tile + i * kTileRowBytes);
+  }
+  return largest;
+}
+
+// Packs `lines` lines of `depth` elements into panels of 32, one after the other.
+template <bool by_k>
+static void pack_tile_panels(const TileSource<float>& from, int64_t lines, int64_t depth,
+                             char* panels) {
+  const int64_t steps = tile_steps(depth), bytes = split_panel_bytes(depth);
+  for (int64_t panel = 0; panel < tile_steps(lines); ++panel) {
+    memset(panels + (panel + 1) * bytes - kSplitRangeBytes, 0, kSplitRangeBytes);
+  }
+  for_each_tile(from, lines, depth,
+                [&](const TileSource<float>& at, int some, int deep, int64_t tile, int64_t step) {
+                  char* const panel = panels + tile / 2 * bytes;
+                  Words* const range = reinterpret_cast<Words*>(panel + steps * kSplitStepBytes);
+                  const Words largest = pack_split_tile<by_k>(
+                      at, some, deep, panel + step * kSplitStepBytes + tile % 2 * kTileBytes);
+                  *range = larger(*range, largest);
+                });
+}
+
+// Whether a panel's parts stand for its elements.
+PYMODEL_INLINE bool split_in_range(const char* panel, int64_t depth) {
+  constexpr uint32_t kLeast = (127 - 90) << 23, kLimit = (127 + 127) << 23;  // 2^-90, 2^127
+  const Words range =
+      *reinterpret_cast<const Words*>(panel + split_panel_bytes(depth) - kSplitRangeBytes);
+  uint32_t largest = 0;
+  for (int i = 0; i < kLanes; ++i) largest = range[i] > largest ? range[i] : largest;
+  return largest == 0 || (largest >= kLeast && largest < kLimit);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Product
+
+// c (2 x 2 tiles) += a b, with a's tiles in 4 and 5, b's in 6 and 7.
+template <bool tall, bool wide>
+PYMODEL_INLINE void multiply_four() {
+  tile_multiply<0, 4, 6>();
+  if (wide) tile_multiply<1, 4, 7>();
+  if (tall) tile_multiply<2, 5, 6>();
+  if (tall && wide) tile_multiply<3, 5, 7>();
+}
+
+template <bool tall>
+PYMODEL_INLINE void load_part_of_a(const char* step, int part) {
+  tile_load<4>(step + part * kTileStepBytes, kTileRowBytes);
+  if (tall) tile_load<5>(step + part * kTileStepBytes + kTileBytes, kTileRowBytes);
+}
+
+// Asks for the same part of the next step too.
+template <bool wide>
+PYMODEL_INLINE void load_part_of_b(const char* step, int part) {
+  const char* const at = step + part * kTileStepBytes;
+  tile_load<6>(at, kTileRowBytes);
+  prefetch_tile(at + kSplitStepBytes, kTileRowBytes);
+  if (!wide) return;
+  tile_load<7>(at + kTileBytes, kTileRowBytes);
+  prefetch_tile(at + kSplitStepBytes + kTileBytes, kTileRowBytes);
+}
+
+// Memory that is to be in the second-level cache before long: `lines` of 64 bytes at each step.
+struct TileAhead {
+  const char* at;
+  int64_t lines;
+};
+
+PYMODEL_INLINE void fetch_ahead(TileAhead& ahead) {
+  for (int64_t i = 0; i < ahead.lines; ++i) __builtin_prefetch(ahead.at + i * kTileRowBytes, 0, 2);
+  ahead.at += ahead.lines * kTileRowBytes;
+}
+
+// Small products first. Each pair of neighbours has a part in common, which stays in its register.
+template <bool tall, bool wide>
+static void multiply_split_panels_fixed(const char* a, const char* b, int64_t steps, float* sums,
+                                        TileAhead ahead) {
+  constexpr int64_t kStride = kTilePanelLines * sizeof(float);
+  tile_zero<0>();
+  tile_zero<1>();
+  tile_zero<2>();
+  tile_zero<3>();
+  for (int64_t step = 0; step < steps; ++step) {
+    load_part_of_a<tall>(a, 0);
+    load_part_of_b<wide>(b, 2);
+    multiply_four<tall, wide>();
+    fetch_ahead(ahead);
+    load_part_of_b<wide>(b, 1);
+    multiply_four<tall, wide>();
+    load_part_of_a<tall>(a, 1);
+    multiply_four<tall, wide>();
+    load_part_of_b<wide>(b, 0);
+    multiply_four<tall, wide>();
+    load_part_of_a<tall>(a, 2);
+    multiply_four<tall, wide>();
+    load_part_of_a<tall>(a, 0);
+    multiply_four<tall, wide>();
+    a += kSplitStepBytes;
+    b += kSplitStepBytes;
+  }
+  tile_store<0>(sums, kStride);
+  if (wide) tile_store<1>(sums + kTileRows, kStride);
+  if (tall) tile_store<2>(sums + kTileRows * kTilePanelLines, kStride);
+  if (tall && wide) tile_store<3>(sums + kTileRows * kTilePanelLines + kTileRows, kStride);
+}
+
+// sums (32, 32) = A (rows, steps * 32) B (steps * 32, columns), as multiply_tile_panels.
+static inline void multiply_split_panels(const char* a, const char* b, int64_t steps, int64_t rows,
+                                         int64_t columns, float* sums, TileAhead ahead) {
+  const bool tall = rows > kTileRows, wide = columns > kTileRows;
+  if (tall && wide) return multiply_split_panels_fixed<true, true>(a, b, steps, sums, ahead);
+  if (tall) return multiply_split_panels_fixed<true, false>(a, b, steps, sums, ahead);
+  if (wide) return multiply_split_panels_fixed<false, true>(a, b, steps, sums, ahead);
+  multiply_split_panels_fixed<false, false>(a, b, steps, sums, ahead);
+}
+
+}  // namespace pymodel::cpu::PYMODEL_ISA
+
+#endif
