@@ -68,6 +68,28 @@ def test_gemm_of_few_rows_gives_each_row_what_it_gets_alone(n: int, k: int, layo
         np.testing.assert_array_equal(alone, together[row : row + 1])
 
 
+@pytest.mark.host_only("device kernels take few rows up to 4")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("rows", "n", "k", "layout"),
+    [
+        (32, 2060, 270, "rows dense"),  # ragged columns, more of them than are summed at a time
+        (31, 600, 900, "rows dense"),  # every number of rows that is taken at a time, longer parts of K
+        (16, 70, 300, "columns dense"),
+    ],
+)
+def test_gemm_of_more_rows_gives_each_what_it_gets_alone(
+    rows: int, n: int, k: int, layout: str, dtype: str
+) -> None:
+    a, b = draw(rows, k), LAYOUTS[layout](draw(k, n, seed=1), dtype)
+    check_product(pm.tensor(a, dtype=dtype), b, dtype)
+    check_product(pm.tensor(a.T, dtype=dtype).transpose(0, 1), b, dtype)
+    together = (pm.tensor(a, dtype=dtype) @ b).numpy()
+    for row in (0, rows // 2, rows - 1):
+        alone = (pm.tensor(a[row : row + 1], dtype=dtype) @ b).numpy()
+        np.testing.assert_array_equal(alone, together[row : row + 1])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("out_dtype", ["own", "float32"])
 @pytest.mark.parametrize(

@@ -74,17 +74,32 @@ static inline Gemm gemm_item(const Gemm& g, int64_t index) {
 // ---------------------------------------------------------------------------------------------
 // Scratch memory of the CPU kernel
 
-// Up to here rows are multiplied without packing.
-constexpr int64_t kGemmCpuFewRows = 8;
-// Where B has dense rows, a task then takes up to this many columns of a part of K: its sums stay
-// in the first-level cache.
-constexpr int64_t kGemmAxpyColumns = 3072;
+// Whether there are so few rows that they are multiplied without packing: as dot products where
+// both have k dense (`dots`), else as sums of B's dense rows. More than 8 rows pay where B fills
+// the caches, or as dots, but not in bfloat16, which has a faster product for them.
+constexpr int64_t kGemmCpuFewRows = 32, kGemmCpuFewDots = 16;
+static inline bool gemm_cpu_few_rows(const Gemm& g, bool dots) {
+  constexpr int64_t kVeryFewRows = 8, kLargeB = int64_t{1} << 19;
+  const int64_t m = g.c.shape[g.c.ndim - 2], n = g.c.shape[g.c.ndim - 1];
+  if (m <= kVeryFewRows || g.a.dtype == DType::bfloat16) return m <= kVeryFewRows;
+  return dots ? m <= kGemmCpuFewDots
+              : m <= kGemmCpuFewRows && n * g.a.shape[g.a.ndim - 1] >= kLargeB;
+}
+
+// Where B has dense rows, a task then takes this many columns of a part of K.
+constexpr int64_t kGemmAxpyColumns = 256;
 
 // Extent of a part of K: short, for the sake of rounding and of enough tasks, but at most 64 parts.
-static inline int64_t gemm_axpy_depth(int64_t k) { return k <= 64 * 64 ? 64 : (k + 63) / 64; }
+static inline int64_t gemm_axpy_depth(int64_t k) {
+  constexpr int64_t kShort = 64, kLong = 128;
+  if (k > 64 * kLong) return (k + 63) / 64;
+  return k >= 6 * kLong ? kLong : kShort;
+}
 static inline int64_t gemm_axpy_parts(int64_t k) {
   return (k + gemm_axpy_depth(k) - 1) / gemm_axpy_depth(k);
 }
+// Floats from one row of sums to the next: whole vectors.
+static inline int64_t gemm_axpy_stride(int64_t n) { return (n + 15) / 16 * 16; }
 
 // Extents of the cache blocks: rows, columns and strips follow the caches. How k is cut depends on
 // k alone, because it decides the order of the sums: every machine is to give the same bits.
@@ -139,7 +154,8 @@ static inline int64_t gemm_share(const Gemm& g, int64_t threads) {
   const int64_t k = g.a.shape[g.a.ndim - 1];
   const int64_t whole = gemm_scratch(m, n, k, threads);
   const int64_t pairs = gemm_scratch(m, n, (k + 1) / 2, threads);
-  const int64_t few_rows = m <= kGemmCpuFewRows ? (gemm_axpy_parts(k) * m * n + 15) / 16 * 16 : 0;
+  const int64_t few_rows =
+      gemm_cpu_few_rows(g, false) ? gemm_axpy_parts(k) * m * gemm_axpy_stride(n) : 0;
   const bool tiled = g.a.dtype != DType::float16;  // may be multiplied by the matrix unit
   const int64_t tiles = tiled ? gemm_tile_workspace(g.a.dtype, m, n, k, threads) / 4 : 0;
   const int64_t needs[] = {whole, pairs, few_rows, tiles};

@@ -24,12 +24,11 @@ static void empty_product(const Gemm& g) {
 
 template <typename T, typename Out>
 static void product(const Gemm& g) {
-  const int64_t m = g.c.shape[0];
-  if (m == 0 || g.c.shape[1] == 0) return;
+  if (g.c.shape[0] == 0 || g.c.shape[1] == 0) return;
   if (g.a.shape[1] == 0) return empty_product<T, Out>(g);
-  if (m <= kGemmCpuFewRows && g.a.strides[1] == 1 && g.b.strides[0] == 1)
+  if (gemm_cpu_few_rows(g, true) && g.a.strides[1] == 1 && g.b.strides[0] == 1)
     return few_rows_dot<T, Out>(g);
-  if (m <= kGemmCpuFewRows && g.b.strides[1] == 1) return few_rows_axpy<T, Out>(g);
+  if (gemm_cpu_few_rows(g, false) && g.b.strides[1] == 1) return few_rows_axpy<T, Out>(g);
   if (gemm_in_tiles(g)) return;
   blocked_product<T, Out>(g);
 }

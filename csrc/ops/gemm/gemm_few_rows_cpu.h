@@ -1,12 +1,12 @@
-// Products of few rows, as in decoding: every weight is used once or a few times, so that reading
-// it is the bound. Nothing is packed, and each thread reads several runs of memory at a time, which
-// one run alone does not bring to the machine's bandwidth.
+// Products of few rows, as in decoding and of short prompts: every weight is used once or a few
+// times, so that reading it is the bound. Nothing is packed, and each thread reads several runs of
+// memory at a time, which one run alone does not bring to the machine's bandwidth.
 //
-// A row's sums do not depend on how many rows there are.
+// A row's sums do not depend on how many rows there are, as long as the product is one of these.
 #pragma once
 
-#include "cpu/parallel.h"
-#include "cpu/simd.h"
+#include "cpu/micro_gemm.h"
+#include "cpu/team.h"
 #include "ops/gemm/gemm_epilogue_cpu.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
@@ -57,7 +57,7 @@ static void few_rows_dot(const Gemm& g) {
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
   const int64_t lda = g.a.strides[0];
   parallel_chunks(n, kDotColumns, m * n * k, [&](int64_t begin, int64_t end) {
-    float products[kGemmCpuFewRows * kDotColumns];
+    float products[kGemmCpuFewDots * kDotColumns];
     for (int64_t j = 0; j < kStreamColumns; ++j) {
       const T* columns[kStreams];  // past the end the last one again, whose products are dropped
       for (int s = 0; s < kStreams; ++s) {
@@ -86,97 +86,132 @@ static void few_rows_dot(const Gemm& g) {
 // Rows of B dense: C is a sum of its scaled rows. Tasks take a part of k and of the columns each,
 // with sums of their own, which are added in order afterwards.
 
-constexpr int kAxpyRows = 4;  // rows of B that are read side by side
+// Rows of B that are read side by side; more where there are more sums to load and store between.
+constexpr int64_t kAxpyRows = 32, kAxpyRowsForOne = 8;
 
-// sums (rows, width; row stride kGemmAxpyColumns) += x (rows, depth) * b (depth, width), for depth
-// up to kAxpyRows: x[i, p] = a[i * lda + p * stride], b's rows at multiples of ldb.
-template <int rows, int depth, typename T>
-static void add_scaled_rows(const T* a, int64_t lda, int64_t stride, const T* b, int64_t ldb,
-                            int64_t width, float* sums) {
-  Vec x[rows][depth];
-#pragma GCC unroll 4
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 4
-    for (int p = 0; p < depth; ++p) x[i][p] = broadcast(to_float(a[i * lda + p * stride]));
+// Rows of B, what they are scaled by, and the sums that they are added to.
+template <typename T>
+struct ScaledRows {
+  const T* b;  // (depth, columns), row stride ldb
+  int64_t ldb, depth;
+  const float* x;  // (depth, m)
+  int64_t m;
+  float* sums;  // (m, columns), row stride ld; rows padded to whole vectors
+  int64_t ld;
+  bool first;  // nothing is in the sums yet
+};
+
+// The sums of `rows` rows from row i on, in columns [j, j + vectors * kLanes); a single vector may
+// be cut short after `count`. Meanwhile what lies `ahead` of each row of B is asked for.
+template <int rows, int vectors, typename T>
+static void add_scaled_rows(const ScaledRows<T>& r, int64_t i, int64_t j, int64_t count,
+                            int64_t ahead) {
+  constexpr int kLine = 64 / sizeof(T), kSums = rows * vectors;
+  Vec sums[kSums];  // one loop over all, since compilers leave the inner of two in memory
+  float* const out = r.sums + i * r.ld + j;
+#pragma GCC unroll 16
+  for (int s = 0; s < kSums; ++s)
+    sums[s] = r.first ? zero() : load(out + s / vectors * r.ld + s % vectors * kLanes);
+  const T* b = r.b + j;
+  const float* x = r.x + i;
+  for (int64_t p = 0; p < r.depth; ++p, b += r.ldb, x += r.m) {
+    Vec weights[vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) {
+      if (v * kLanes % kLine == 0) __builtin_prefetch(b + ahead + v * kLanes);
+      weights[v] = vectors == 1 ? load_lanes(b, count) : load(b + v * kLanes);
+    }
+#pragma GCC unroll 16
+    for (int s = 0; s < kSums; ++s)
+      sums[s] = fma(broadcast(x[s / vectors]), weights[s % vectors], sums[s]);
   }
-  for_each_vector(width, [&](int64_t j, int64_t count) {
-    Vec weight[depth];
-#pragma GCC unroll 4
-    for (int p = 0; p < depth; ++p) {
-      __builtin_prefetch(b + (depth + p) * ldb + j);  // the rows after these
-      weight[p] = load_lanes(b + p * ldb + j, count);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; ++i) {
-      float* out = sums + i * kGemmAxpyColumns + j;
-      Vec total = load(out);
-#pragma GCC unroll 4
-      for (int p = 0; p < depth; ++p) total = fma(x[i][p], weight[p], total);
-      store(out, total);
-    }
-  });
+#pragma GCC unroll 16
+  for (int s = 0; s < kSums; ++s) store(out + s / vectors * r.ld + s % vectors * kLanes, sums[s]);
 }
 
-// partial (m, n) = a[:, start:stop] b[start:stop, :] in the columns [begin, begin + width)
-template <int rows, typename T>
-static void axpy_group(const Gemm& g, int64_t row, int64_t start, int64_t stop, int64_t begin,
-                       int64_t width, float* partial) {
-  const int64_t n = g.c.shape[1], stride = g.a.strides[1], lda = g.a.strides[0];
-  const int64_t ldb = g.b.strides[0];
-  float sums[rows * kGemmAxpyColumns];
-  memset(sums, 0, sizeof sums);
-  for (int64_t p = start; p < stop;) {
-    const T* a = data_as<T>(g.a) + row * lda + p * stride;
-    const T* b = data_as<T>(g.b) + p * ldb + begin;
-    if (stop - p >= kAxpyRows) {
-      add_scaled_rows<rows, kAxpyRows>(a, lda, stride, b, ldb, width, sums);
-      p += kAxpyRows;
-    } else {
-      add_scaled_rows<rows, 1>(a, lda, stride, b, ldb, width, sums);
-      p += 1;
+// The same for all rows from row i on, `rows` at a time, then half as many.
+template <int rows, int vectors, typename T>
+PYMODEL_INLINE void add_to_rows(const ScaledRows<T>& r, int64_t i, int64_t j, int64_t count,
+                                int64_t ahead) {
+  for (; i + rows <= r.m; i += rows) add_scaled_rows<rows, vectors>(r, i, j, count, ahead);
+  if constexpr (rows > 1) add_to_rows<rows / 2, vectors>(r, i, j, count, ahead);
+}
+
+// For all columns. Each row of B is read from its first column to its last, and at the end the
+// beginning of the row that comes `depth` rows later is asked for.
+template <typename T>
+static void add_rows(const ScaledRows<T>& r, int64_t columns) {
+  constexpr int64_t kAhead = 512 / sizeof(T);
+  constexpr int kWide = 4;  // vectors that hide the latency of fma where each has one sum
+  const auto ahead = [&](int64_t j) {
+    return j + kAhead < columns ? kAhead : r.depth * r.ldb + kAhead - columns;
+  };
+  int64_t j = 0;
+  for (; r.m == 1 && j + kWide * kLanes <= columns; j += kWide * kLanes)
+    add_scaled_rows<1, kWide>(r, 0, j, kLanes, ahead(j));
+  for (; j + 2 * kLanes <= columns; j += 2 * kLanes)
+    add_to_rows<kPanelRows, 2>(r, 0, j, kLanes, ahead(j));
+  for (; j < columns; j += kLanes)
+    add_to_rows<kPanelRows, 1>(r, 0, j, smaller(kLanes, columns - j), ahead(j));
+}
+
+// sums (m, columns; row stride ld) = a[:, start:stop] b[start:stop, column:column + columns]
+template <typename T>
+static void axpy_part(const Gemm& g, int64_t start, int64_t stop, int64_t column, int64_t columns,
+                      float* sums, int64_t ld) {
+  const int64_t m = g.c.shape[0], ldb = g.b.strides[0];
+  float x[kAxpyRows * kGemmCpuFewRows];
+  const int64_t most = m == 1 ? kAxpyRowsForOne : kAxpyRows;
+  for (int64_t p = start; p < stop; p += most) {
+    const int64_t depth = smaller(most, stop - p);
+    for (int64_t i = 0; i < m; ++i) {
+      const T* a = data_as<T>(g.a) + i * g.a.strides[0] + p * g.a.strides[1];
+      for (int64_t q = 0; q < depth; ++q) x[q * m + i] = to_float(a[q * g.a.strides[1]]);
     }
+    const T* b = data_as<T>(g.b) + p * ldb + column;
+    add_rows(ScaledRows<T>{b, ldb, depth, x, m, sums, ld, p == start}, columns);
   }
-  for (int i = 0; i < rows; ++i) {
-    memcpy(partial + (row + i) * n + begin, sums + i * kGemmAxpyColumns,
-           sizeof(float) * static_cast<size_t>(width));
+}
+
+// C in the columns [begin, end) from the sums of all parts: (parts, m, ld).
+template <typename T, typename Out>
+static void add_parts(const Gemm& g, const float* sums, int64_t ld, int64_t begin, int64_t end) {
+  const int64_t m = g.c.shape[0], parts = gemm_axpy_parts(g.a.shape[1]);
+  float totals[kGemmAxpyColumns];
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = begin; j < end; j += kLanes) {
+      Vec total = zero();
+      for (int64_t part = 0; part < parts; ++part) total += load(sums + (part * m + i) * ld + j);
+      store(totals + j - begin, total);
+    }
+    finish_tile<T, Out>(g, totals, kGemmAxpyColumns, i, begin, 1, end - begin);
   }
 }
 
 template <typename T, typename Out>
 static void few_rows_axpy(const Gemm& g) {
+  // Neighbouring tasks of a member are done as one, so that it reads longer runs of memory: as wide
+  // a one as the second-level cache has room for its sums.
+  constexpr int64_t kMostSums = 65536;
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
   const int64_t parts = gemm_axpy_parts(k), depth = gemm_axpy_depth(k);
-  const int64_t chunks = blocks(n, kGemmAxpyColumns);
-  const int64_t chunk = blocks(blocks(n, chunks), kLanes) * kLanes;  // all of about one width
-  float* partials = static_cast<float*>(g.workspace);                // (parts, m, n)
-  parallel_for(parts * chunks, m * n * k, [&](int64_t task) {
-    const int64_t part = task / chunks, begin = smaller(task % chunks * chunk, n);
-    const int64_t width = smaller(chunk, n - begin);
-    const int64_t start = part * depth, stop = smaller(k, start + depth);
-    float* partial = partials + part * m * n;
-    for (int64_t row = 0; row < m; row += kRowGroup) {
-      if (m - row >= 4) {
-        axpy_group<4, T>(g, row, start, stop, begin, width, partial);
-      } else if (m - row == 3) {
-        axpy_group<3, T>(g, row, start, stop, begin, width, partial);
-      } else if (m - row == 2) {
-        axpy_group<2, T>(g, row, start, stop, begin, width, partial);
-      } else {
-        axpy_group<1, T>(g, row, start, stop, begin, width, partial);
-      }
+  const int64_t chunks = blocks(n, kGemmAxpyColumns), ld = gemm_axpy_stride(n);
+  const int64_t most = kMostSums / (m * kGemmAxpyColumns);
+  float* const sums = static_cast<float*>(g.workspace);  // (parts, m, ld)
+  run_team(m * n * k, [&](const Team& team) {
+    const int64_t end = team.end(parts * chunks);
+    for (int64_t task = team.begin(parts * chunks); task < end;) {
+      const int64_t part = task / chunks, chunk = task % chunks;
+      const int64_t run = smaller(smaller(chunks - chunk, end - task), most);
+      const int64_t column = chunk * kGemmAxpyColumns, start = part * depth;
+      axpy_part<T>(g, start, smaller(k, start + depth), column,
+                   smaller(n - column, run * kGemmAxpyColumns), sums + part * m * ld + column, ld);
+      task += run;
     }
-  });
-  parallel_chunks(n, 256, m * n * parts, [&](int64_t begin, int64_t end) {
-    for (int64_t i = 0; i < m; ++i) {
-      float totals[256];
-      for_each_vector(end - begin, [&](int64_t j, int64_t count) {
-        Vec total = zero();
-        for (int64_t part = 0; part < parts; ++part) {
-          total += load_lanes(partials + (part * m + i) * n + begin + j, count);
-        }
-        store(totals + j, total);
-      });
-      finish_tile<T, Out>(g, totals, 256, i, begin, 1, end - begin);
+    team.barrier();
+    for (int64_t chunk = team.begin(chunks); chunk < team.end(chunks); ++chunk) {
+      const int64_t column = chunk * kGemmAxpyColumns;
+      add_parts<T, Out>(g, sums, ld, column, smaller(n, column + kGemmAxpyColumns));
     }
   });
 }
