@@ -53,12 +53,14 @@ def test_gemm_adds_tiles_to_what_is_there(m: int, n: int, k: int, out_dtype: str
 
 # Where it cuts one of float32, each element of which goes to the unit in three parts.
 SPLIT_SHAPES = [
-    (64, 2112, 64),  # whole panels; tasks pack their own columns
-    (65, 2070, 67),  # one row, 22 columns and 3 of k beyond whole panels
-    (530, 300, 70),  # columns are packed for all
-    (130, 100, 1100),  # two ranges of k, whose sums are added
-    (2060, 70, 66),  # over one block's rows: columns stay packed
-    (70, 2090, 1100),  # over one block's columns
+    (64, 4128, 64),  # whole panels; few rows: tasks pack their own columns
+    (65, 3990, 67),  # one row, 22 columns and 3 of k beyond whole panels
+    (300, 4200, 70),  # so many columns that tasks pack their own
+    (530, 500, 70),  # so few that they fit into a cache: tasks pack their own rows
+    (300, 1100, 200),  # neither: all is packed for all
+    (270, 100, 1100),  # two ranges of k, whose sums are added
+    (2060, 140, 66),  # over one block's rows: columns stay packed
+    (270, 2090, 1100),  # over one block's columns
 ]
 
 

@@ -25,10 +25,11 @@ struct GemmTilePlan {
   int64_t rows, columns, depth;     // of a block of C
   int64_t task_rows, task_columns;  // of a task; multiples of 32
   // One task takes all rows of a block: it packs its columns of B itself, into scratch memory of
-  // its thread, where they stay in its cache.
-  bool own_strips;
-  // Bytes of a panel of 32 rows or columns, of all panels of a block's rows, of B's panels of one
-  // strip or of the block, and of the sums.
+  // its thread, where they stay in its cache. Or all columns, and packs its rows of A, panel by
+  // panel.
+  bool own_strips, own_rows;
+  // Bytes of a panel of 32 rows or columns, of A's panels (one with own_rows, else of the block),
+  // of B's panels of one strip or of the block, and of the sums.
   int64_t panel_bytes, row_bytes, column_bytes, sum_bytes;
 };
 
@@ -48,6 +49,7 @@ static inline GemmTilePlan gemm_bfloat16_tile_plan(int64_t m, int64_t n, int64_t
   plan.depth = tile_part(k, kTileBlockDepth);
   plan.task_rows = tile_part(plan.rows, kTileTaskRows);
   plan.own_strips = m <= kTileTaskRows;
+  plan.own_rows = false;
   // With strips packed by their tasks, only the sums bound a block's columns.
   const bool unbound = plan.own_strips && k <= plan.depth;
   plan.columns = unbound ? tile_round(n) : tile_part(n, kTileBlockColumns);
@@ -62,29 +64,41 @@ static inline GemmTilePlan gemm_bfloat16_tile_plan(int64_t m, int64_t n, int64_t
 
 // float32 in three parts (cpu/tile_split.h). k is cut shorter, since sums begin anew there and are
 // the nearer to the truth. Three parts are 1.5 times as large as what they are made of and had
-// better not leave the cache, so that tasks pack their own columns where there are enough of those;
-// else all share what is packed, and rows make up the tasks.
+// better not leave the cache: tasks pack their own rows where all columns fit into the cache, their
+// own columns where there are enough of those or few rows, else all share what is packed.
 static inline GemmTilePlan gemm_float_tile_plan(int64_t m, int64_t n, int64_t k) {
-  constexpr int64_t kDepth = 1024, kLeastRows = 64, kLeastColumns = 64, kMostColumns = 256;
+  constexpr int64_t kDepth = 1024, kFewRows = 256, kLeastRows = 64, kLeastColumns = 64;
+  constexpr int64_t kMostColumns = 256;
   GemmTilePlan plan;
   plan.rows = tile_part(m, kTileBlockRows);
   plan.depth = tile_part(k, kDepth);
   plan.columns = k <= plan.depth ? tile_round(n) : tile_part(n, kTileBlockColumns);
-  const int64_t cached = second_level_cache() * 3 / 8 / (6 * plan.depth) / 32 * 32;
-  const int64_t widest = cached < kMostColumns ? cached : kMostColumns;
-  plan.task_columns = tile_part(plan.columns, widest < kLeastColumns ? kLeastColumns : widest);
-  const int64_t column_tasks = tile_divide(plan.columns, plan.task_columns);
-  plan.own_strips = column_tasks >= kTileTasks;
-  const int64_t spread = tile_divide(plan.rows, tile_divide(kTileTasks, column_tasks));
-  plan.task_rows = tile_part(plan.rows, spread < kLeastRows ? kLeastRows : spread);
   plan.panel_bytes = 32 * 6 * plan.depth + 64;
+  plan.own_rows = m > kFewRows && plan.columns / 32 * plan.panel_bytes <= second_level_cache() / 2;
+  if (plan.own_rows) {
+    plan.own_strips = false;
+    plan.task_columns = plan.columns;
+    plan.task_rows = tile_part(plan.rows, tile_round(tile_divide(plan.rows, kTileTasks)));
+    return plan;
+  }
+  const int64_t cached = second_level_cache() * 3 / 8 / plan.panel_bytes * 32;
+  const int64_t most = cached < kLeastColumns ? kLeastColumns : cached;
+  const int64_t spread = tile_round(tile_divide(plan.columns, kTileTasks));
+  const bool few_rows = m <= kFewRows;
+  const int64_t widest = few_rows && spread < most ? spread : most;
+  plan.task_columns = tile_part(plan.columns, widest < kMostColumns ? widest : kMostColumns);
+  const int64_t column_tasks = tile_divide(plan.columns, plan.task_columns);
+  plan.own_strips = few_rows || column_tasks >= kTileTasks;
+  const int64_t row_tasks = plan.own_strips ? 1 : tile_divide(kTileTasks, column_tasks);
+  const int64_t share = tile_round(tile_divide(plan.rows, row_tasks));
+  plan.task_rows = tile_part(plan.rows, share < kLeastRows ? kLeastRows : share);
   return plan;
 }
 
 static inline GemmTilePlan gemm_tile_plan_cpu(DType dtype, int64_t m, int64_t n, int64_t k) {
   GemmTilePlan plan =
       dtype == DType::float32 ? gemm_float_tile_plan(m, n, k) : gemm_bfloat16_tile_plan(m, n, k);
-  plan.row_bytes = plan.rows / 32 * plan.panel_bytes;
+  plan.row_bytes = (plan.own_rows ? 1 : plan.rows / 32) * plan.panel_bytes;
   plan.column_bytes = (plan.own_strips ? plan.task_columns : plan.columns) / 32 * plan.panel_bytes;
   plan.sum_bytes = k > plan.depth ? 4 * plan.rows * plan.columns : 0;
   return plan;
@@ -95,7 +109,8 @@ static inline int64_t gemm_tile_workspace(DType dtype, int64_t m, int64_t n, int
                                           int64_t threads) {
   if (m == 0 || n == 0 || k == 0) return 0;
   const GemmTilePlan plan = gemm_tile_plan_cpu(dtype, m, n, k);
-  return plan.row_bytes + (plan.own_strips ? threads : 1) * plan.column_bytes + plan.sum_bytes;
+  return plan.sum_bytes + (plan.own_rows ? threads : 1) * plan.row_bytes +
+         (plan.own_strips ? threads : 1) * plan.column_bytes;
 }
 
 }  // namespace pymodel

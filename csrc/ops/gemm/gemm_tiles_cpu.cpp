@@ -23,7 +23,7 @@ struct TileBlock {
   int64_t row, rows, column, columns, k, depth;
   bool in_place;        // whether A's whole panels are read where they lie
   bool b_is_packed;     // by the block before
-  char* packed_a;       // (rows / 32 panels, panel_bytes<T>(depth))
+  char* packed_a;       // (rows / 32 panels, panel_bytes<T>(depth)), of the block or one a thread
   char* packed_b;       // (columns / 32 panels, ...), of the block or of a thread's strip
   float* partial_sums;  // (rows / 32, columns / 32, 32, 32), or null where all of k is one range
 };
@@ -74,11 +74,12 @@ template <typename T>
 static void pack_block(const TileBlock& block) {
   constexpr int64_t kGroup = (sizeof(T) == 4 ? 4 : 2) * kTilePanelLines;
   const int64_t whole = block.in_place ? block.rows / kTilePanelLines * kTilePanelLines : 0;
-  const int64_t a_tasks = blocks(block.rows - whole, kGroup);
+  const int64_t rows = block.plan.own_rows ? 0 : block.rows - whole;
+  const int64_t a_tasks = blocks(rows, kGroup);
   const bool packs_b = !block.plan.own_strips && !block.b_is_packed;
   const int64_t b_tasks = packs_b ? blocks(block.columns, kGroup) : 0;
   const int64_t panel = panel_bytes<T>(block.depth);
-  const int64_t lines = (block.rows - whole) + (packs_b ? block.columns : 0);
+  const int64_t lines = rows + (packs_b ? block.columns : 0);
   run_tasks(block, a_tasks + b_tasks, lines * block.depth, [&](int64_t task) {
     if (task < b_tasks) {
       const int64_t first = task * kGroup;
@@ -86,7 +87,7 @@ static void pack_block(const TileBlock& block) {
                              block.depth, block.packed_b + first / kTilePanelLines * panel);
     } else {
       const int64_t first = whole + (task - b_tasks) * kGroup;
-      pack_tile_panels<false>(rows_of_a<T>(block, first), smaller(kGroup, block.rows - first),
+      pack_tile_panels<false>(rows_of_a<T>(block, first), smaller(kGroup, whole + rows - first),
                               block.depth, block.packed_a + first / kTilePanelLines * panel);
     }
   });
@@ -107,9 +108,9 @@ struct TileOfBlock {
   int64_t row, rows, column, columns;
 };
 
-// sums (32, 32) = or += rows of A times a panel of B.
-static void multiply_panels(const TileBlock& block, const TileOfBlock& at, bfloat16, const char* b,
-                            float* sums, bool accumulate, TileAhead) {
+// sums (32, 32) = or += a panel of A, if it is packed, times one of B.
+static void multiply_panels(const TileBlock& block, const TileOfBlock& at, bfloat16, const char*,
+                            const char* b, float* sums, bool accumulate, TileAhead) {
   multiply_tile_panels(row_panel(block, at.row), b, tile_steps(block.depth), at.rows, at.columns,
                        sums, accumulate);
 }
@@ -133,11 +134,10 @@ static void multiply_plainly(const TileBlock& block, const TileOfBlock& at, floa
 }
 
 // Here every range of k has sums of its own, which keeps the rounding error low.
-static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float, const char* b,
-                            float* sums, bool accumulate, TileAhead ahead) {
+static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float, const char* a,
+                            const char* b, float* sums, bool accumulate, TileAhead ahead) {
   alignas(64) float fresh[kTilePanelLines * kTilePanelLines];
   float* const tile = accumulate ? fresh : sums;
-  const char* a = block.packed_a + at.row / kTilePanelLines * panel_bytes<float>(block.depth);
   if (split_in_range(a, block.depth) && split_in_range(b, block.depth)) {
     multiply_split_panels(a, b, tile_steps(block.depth), at.rows, at.columns, tile, ahead);
   } else {
@@ -151,39 +151,55 @@ static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float
 
 // The next panel of A comes from afar: each of the `parts` products with this one asks for a part.
 template <typename T>
-PYMODEL_INLINE TileAhead part_of_next_panel(const TileBlock& block, int64_t row, int64_t row_end,
-                                            int64_t part, int64_t parts) {
-  if (sizeof(T) != sizeof(float) || row + kTilePanelLines >= row_end) return {nullptr, 0};
+PYMODEL_INLINE TileAhead part_of_next_panel(const TileBlock& block, const char* panel, int64_t part,
+                                            int64_t parts) {
   const int64_t lines = blocks(kSplitStepBytes / kTileRowBytes, parts);
-  const char* next = block.packed_a + (row / kTilePanelLines + 1) * panel_bytes<T>(block.depth);
+  const char* next = panel + panel_bytes<T>(block.depth);
   return {next + part * lines * tile_steps(block.depth) * kTileRowBytes, lines};
 }
 
-// Rows [row, row_end) of the block times columns [column, column_end), whose panels `strip` holds.
+// Up to 32 rows of the block, whose panel is `a`, times columns [column, column_end), whose panels
+// `strip` holds. Unless it is the last one, a panel of A follows the first.
 template <typename T, typename Out>
-static void multiply_strip(const TileBlock& block, int64_t row, int64_t row_end, int64_t column,
-                           int64_t column_end, const char* strip) {
+static void multiply_row_panel(const TileBlock& block, int64_t row, int64_t rows, const char* a,
+                               bool is_last, int64_t column, int64_t column_end,
+                               const char* strip) {
   const Gemm& g = block.g;
   const bool first = block.k == 0, last = block.k + block.depth == g.a.shape[1];
   const int64_t panels = tile_steps(column_end - column);
-  const TileUnit unit;
   alignas(64) float tile[kTilePanelLines * kTilePanelLines];
-  for (int64_t i = row; i < row_end; i += kTilePanelLines) {
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const int64_t j = column + panel * kTilePanelLines;
-      const TileOfBlock at = {i, smaller(kTilePanelLines, row_end - i), j,
-                              smaller(kTilePanelLines, column_end - j)};
-      const int64_t row_of_c = block.row + i, column_of_c = block.column + j;
-      float* sums = tile;
-      if (block.partial_sums != nullptr) {
-        sums = block.partial_sums + i * block.plan.columns + j * kTilePanelLines;
-      }
-      if (last) prefetch_tile_of_c<T, Out>(g, row_of_c, column_of_c, at.rows, at.columns);
-      multiply_panels(block, at, T{}, strip + panel * panel_bytes<T>(block.depth), sums, !first,
-                      part_of_next_panel<T>(block, i, row_end, panel, panels));
-      if (!last) continue;
-      finish_tile<T, Out>(g, sums, kTilePanelLines, row_of_c, column_of_c, at.rows, at.columns);
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const int64_t j = column + panel * kTilePanelLines;
+    const TileOfBlock at = {row, rows, j, smaller(kTilePanelLines, column_end - j)};
+    const int64_t row_of_c = block.row + row, column_of_c = block.column + j;
+    float* sums = tile;
+    if (block.partial_sums != nullptr) {
+      sums = block.partial_sums + row * block.plan.columns + j * kTilePanelLines;
     }
+    if (last) prefetch_tile_of_c<T, Out>(g, row_of_c, column_of_c, rows, at.columns);
+    const TileAhead ahead = is_last ? TileAhead{} : part_of_next_panel<T>(block, a, panel, panels);
+    multiply_panels(block, at, T{}, a, strip + panel * panel_bytes<T>(block.depth), sums, !first,
+                    ahead);
+    if (!last) continue;
+    finish_tile<T, Out>(g, sums, kTilePanelLines, row_of_c, column_of_c, rows, at.columns);
+  }
+}
+
+// Rows [row, row_end) of the block times those columns; `own_panel` is where the task packs rows,
+// or null where all of A is packed.
+template <typename T, typename Out>
+static void multiply_strip(const TileBlock& block, int64_t row, int64_t row_end, char* own_panel,
+                           int64_t column, int64_t column_end, const char* strip) {
+  const TileUnit unit;
+  for (int64_t i = row; i < row_end; i += kTilePanelLines) {
+    const int64_t rows = smaller(kTilePanelLines, row_end - i);
+    const char* a = block.packed_a + i / kTilePanelLines * panel_bytes<T>(block.depth);
+    if (own_panel != nullptr) {
+      pack_tile_panels<false>(rows_of_a<T>(block, i), rows, block.depth, own_panel);
+      a = own_panel;
+    }
+    const bool is_last = own_panel != nullptr || i + kTilePanelLines >= row_end;
+    multiply_row_panel<T, Out>(block, i, rows, a, is_last, column, column_end, strip);
   }
 }
 
@@ -199,15 +215,16 @@ static void multiply_block(const TileBlock& block) {
     const int64_t column = task / row_tasks * plan.task_columns;
     const int64_t row_end = smaller(row + plan.task_rows, block.rows);
     const int64_t column_end = smaller(column + plan.task_columns, block.columns);
+    // A single task runs in the caller's thread, whose number is that in a loop around this one.
+    const int member = omp_get_level() > level ? omp_get_thread_num() : 0;
+    char* own_panel = plan.own_rows ? block.packed_a + member * plan.row_bytes : nullptr;
     char* strip = block.packed_b + column / kTilePanelLines * panel_bytes<T>(block.depth);
     if (plan.own_strips) {
-      // A single task runs in the caller's thread, whose number is that in a loop around this one.
-      const int member = omp_get_level() > level ? omp_get_thread_num() : 0;
       strip = block.packed_b + member * plan.column_bytes;
       pack_tile_panels<true>(columns_of_b<T>(block, column), column_end - column, block.depth,
                              strip);
     }
-    multiply_strip<T, Out>(block, row, row_end, column, column_end, strip);
+    multiply_strip<T, Out>(block, row, row_end, own_panel, column, column_end, strip);
   });
 }
 
@@ -219,8 +236,10 @@ static void product_in_tiles(const Gemm& g) {
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
   const GemmTilePlan plan = gemm_tile_plan_cpu(g.a.dtype, m, n, k);
   float* const sums = static_cast<float*>(g.workspace);
-  char* const packed_a = static_cast<char*>(g.workspace) + plan.sum_bytes;
-  char* const packed_b = packed_a + plan.row_bytes;
+  // What every thread has for itself comes last.
+  char* const packed = static_cast<char*>(g.workspace) + plan.sum_bytes;
+  char* const packed_a = packed + (plan.own_rows ? plan.column_bytes : 0);
+  char* const packed_b = packed + (plan.own_rows ? 0 : plan.row_bytes);
   const bool in_place = rows_lie_in_lines(g.a);
   for (int64_t column = 0; column < n; column += plan.columns) {
     for (int64_t row = 0; row < m; row += plan.rows) {
@@ -248,7 +267,7 @@ static void product_in_tiles(const Gemm& g) {
 
 // Whether the splitting of A and B pays: both have to be used often enough.
 static bool worth_splitting(const Gemm& g) {
-  constexpr int64_t kLeastExtent = 64, kLeastProducts = int64_t{1} << 23;
+  constexpr int64_t kLeastExtent = 64, kLeastProducts = int64_t{1} << 24;
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
   return m >= kLeastExtent && n >= kLeastExtent && k >= kLeastExtent && m * n * k >= kLeastProducts;
 }
