@@ -114,7 +114,7 @@ def measure(case: Case, rounds: int = 7) -> Result:
     contest.check()
     names = list(contest.contenders)
     pause = OPENBLAS_PAUSE if "openblas" in names else PAUSE
-    calls = {name: calls_per_turn(contest.contenders[name], case.seconds) for name in names}
+    calls = {name: calls_per_turn(contest.contenders[name], case.seconds, pause) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds if min(calls.values()) > 0 else min(rounds, SLOW_ROUNDS)):
         first = turn % len(names)  # nobody always follows the same one
@@ -130,11 +130,19 @@ def measure(case: Case, rounds: int = 7) -> Result:
     return result
 
 
-def calls_per_turn(call: Contender, seconds: float) -> int:
-    """How many calls fill a turn; 0 stands for one of a call so long that it needs no warm-up."""
-    elapsed = _timed(call, 1)
+def calls_per_turn(call: Contender, seconds: float, pause: float = PAUSE) -> int:
+    """How many calls fill a turn; 0 stands for one of a call so long that it needs no warm-up.
+
+    Times more and more of them until they fill half a turn: one call alone may meet what is left of the
+    contender before it, and a turn of few calls would then be nothing but its own start.
+    """
+    time.sleep(pause)
+    calls, elapsed = 1, _timed(call, 1)
     if elapsed < SLOW:
         elapsed = _timed(call, 1)  # now warm
+    while calls * elapsed < seconds / 2:
+        calls *= 2
+        elapsed = _timed(call, calls)
     return 0 if elapsed >= SLOW else max(1, round(seconds / elapsed))
 
 
