@@ -16,30 +16,31 @@ constexpr int kRowGroup = 4;  // rows that share one reading of B; more find it 
 // ---------------------------------------------------------------------------------------------
 // Columns of B dense along k, as a (out, in) weight is: each element of C is a dot product.
 
-constexpr int kStreams = 4;
-constexpr int64_t kStreamColumns = 16;  // neighbours, read one after the other as one run
-constexpr int64_t kDotColumns = kStreams * kStreamColumns;
+// Columns of a task, and how many runs of neighbours it reads at a time: as many as memory takes,
+// or as there are registers for the sums of several rows.
+constexpr int64_t kDotColumns = 64;
+constexpr int kOneRowStreams = 8, kRowStreams = 4;
 
-// products[i][s * kStreamColumns], for `rows` rows of a, row i at a + i * lda, and the columns that
-// begin at columns[s]: (k) each.
-template <int rows, typename T>
+// products[i][s * kDotColumns / streams], for `rows` rows of a, row i at a + i * lda, and the
+// columns that begin at columns[s]: (k) each.
+template <int rows, int streams, typename T>
 static void dot_columns(const T* a, int64_t lda, const T* const* columns, int64_t k,
                         float* products) {
   // The next column follows in memory: asked for early, it is there after the pause that adding up
   // the lanes makes.
   constexpr int64_t kAhead = 1024 / sizeof(T);
-  Vec sums[rows][kStreams];
+  Vec sums[rows][streams];
 #pragma GCC unroll 4
   for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 4
-    for (int s = 0; s < kStreams; ++s) sums[i][s] = zero();
+#pragma GCC unroll 8
+    for (int s = 0; s < streams; ++s) sums[i][s] = zero();
   }
   for_each_vector(k, [&](int64_t p, int64_t count) {
     Vec x[rows];
 #pragma GCC unroll 4
     for (int i = 0; i < rows; ++i) x[i] = load_lanes(a + i * lda + p, count);
-#pragma GCC unroll 4
-    for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 8
+    for (int s = 0; s < streams; ++s) {
       __builtin_prefetch(columns[s] + p + kAhead);
       const Vec weight = load_lanes(columns[s] + p, count);
 #pragma GCC unroll 4
@@ -47,36 +48,48 @@ static void dot_columns(const T* a, int64_t lda, const T* const* columns, int64_
     }
   });
   for (int i = 0; i < rows; ++i) {
-    for (int s = 0; s < kStreams; ++s)
-      products[i * kDotColumns + s * kStreamColumns] = sum(sums[i][s]);
+    for (int s = 0; s < streams; ++s)
+      products[i * kDotColumns + s * kDotColumns / streams] = sum(sums[i][s]);
+  }
+}
+
+// products (m, kDotColumns) of all rows with the columns from `begin` on; past the last one it is
+// taken again, and what comes of that is not used.
+template <int streams, typename T>
+static void dot_rows(const Gemm& g, int64_t begin, float* products) {
+  constexpr int64_t kNeighbours = kDotColumns / streams;  // read one after the other as one run
+  const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
+  const int64_t lda = g.a.strides[0];
+  for (int64_t j = 0; j < kNeighbours; ++j) {
+    const T* columns[streams];
+    for (int s = 0; s < streams; ++s) {
+      columns[s] = data_as<T>(g.b) + smaller(begin + s * kNeighbours + j, n - 1) * g.b.strides[1];
+    }
+    for (int64_t i = 0; i < m; i += kRowGroup) {
+      const T* a = data_as<T>(g.a) + i * lda;
+      float* out = products + i * kDotColumns + j;
+      if (streams > kRowStreams || m - i == 1) {
+        dot_columns<1, streams>(a, lda, columns, k, out);
+      } else if (m - i == 2) {
+        dot_columns<2, kRowStreams>(a, lda, columns, k, out);
+      } else if (m - i == 3) {
+        dot_columns<3, kRowStreams>(a, lda, columns, k, out);
+      } else {
+        dot_columns<4, kRowStreams>(a, lda, columns, k, out);
+      }
+    }
   }
 }
 
 template <typename T, typename Out>
 static void few_rows_dot(const Gemm& g) {
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
-  const int64_t lda = g.a.strides[0];
   parallel_chunks(n, kDotColumns, m * n * k, [&](int64_t begin, int64_t end) {
     float products[kGemmCpuFewDots * kDotColumns];
-    for (int64_t j = 0; j < kStreamColumns; ++j) {
-      const T* columns[kStreams];  // past the end the last one again, whose products are dropped
-      for (int s = 0; s < kStreams; ++s) {
-        columns[s] =
-            data_as<T>(g.b) + smaller(begin + s * kStreamColumns + j, n - 1) * g.b.strides[1];
-      }
-      for (int64_t i = 0; i < m; i += kRowGroup) {
-        const T* a = data_as<T>(g.a) + i * lda;
-        float* out = products + i * kDotColumns + j;
-        if (m - i >= 4) {
-          dot_columns<4>(a, lda, columns, k, out);
-        } else if (m - i == 3) {
-          dot_columns<3>(a, lda, columns, k, out);
-        } else if (m - i == 2) {
-          dot_columns<2>(a, lda, columns, k, out);
-        } else {
-          dot_columns<1>(a, lda, columns, k, out);
-        }
-      }
+    if (m == 1) {
+      dot_rows<kOneRowStreams, T>(g, begin, products);
+    } else {
+      dot_rows<kRowStreams, T>(g, begin, products);
     }
     finish_tile<T, Out>(g, products, kDotColumns, 0, begin, m, end - begin);
   });
