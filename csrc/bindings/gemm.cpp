@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "bindings/activation.h"
+#include "bindings/kept_weights.h"
 #include "ops/gemm/gemm.h"
 
 namespace pymodel {
@@ -23,7 +24,7 @@ static void run(Gemm& g, Device device) {
 
 void run_gemm(const Array& a, const Array& b, const Array& c, const Array* bias,
               const Array* residual, const Array* preactivation, float alpha, float beta,
-              const std::string& activation, bool activation_gradient) {
+              const std::string& activation, bool activation_gradient, bool b_is_weight) {
   const Checker check("gemm");
   check.ndim("a", a, 2);
   check.floating("a", a);
@@ -62,7 +63,13 @@ void run_gemm(const Array& a, const Array& b, const Array& c, const Array* bias,
   g.beta = beta;
   g.activation = parse_activation("gemm", activation);
   g.activation_gradient = activation_gradient;
+  KeptWeight* const kept = b_is_weight ? find_kept_weight(g, b) : nullptr;
+  if (kept != nullptr) {
+    g.kept_b = kept->packed.view().data;
+    g.is_kept = kept->filled;
+  }
   run(g, a.device());
+  if (kept != nullptr) kept->filled = true;
 }
 
 // c[i] = a[i] b[i] for stacks of matrices with equal leading dimensions, which may be expanded.
@@ -84,7 +91,7 @@ PYMODEL_BINDINGS(m) {
   m.def("gemm", &run_gemm, py::arg("a"), py::arg("b"), py::arg("out"), py::arg("bias") = nullptr,
         py::arg("residual") = nullptr, py::arg("preactivation") = nullptr, py::arg("alpha") = 1.0f,
         py::arg("beta") = 0.0f, py::arg("activation") = "none",
-        py::arg("activation_gradient") = false);
+        py::arg("activation_gradient") = false, py::arg("b_is_weight") = false);
   m.def("batched_gemm", &run_batched_gemm, py::arg("a"), py::arg("b"), py::arg("out"));
   m.def("set_tf32", [](bool allowed) { tf32_allowed = allowed; }, py::arg("allowed"));
   m.def("tf32", [] { return tf32_allowed.load(); });

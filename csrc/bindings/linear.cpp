@@ -25,7 +25,7 @@ py::tuple linear(const Array& x, const Array& weight, const Array* bias, const A
   const Array residual_rows = residual == nullptr ? y : rows_of(*residual);
   const Array pre = save ? Array::empty(y.shape(), x.dtype(), x.device()) : y;
   run_gemm(x_rows, w, y, bias, residual == nullptr ? nullptr : &residual_rows,
-           save ? &pre : nullptr, 1.0f, 0.0f, activation, false);
+           save ? &pre : nullptr, 1.0f, 0.0f, activation, false, true);
   py::object saved = save ? py::cast(pre) : py::none();
   return py::make_tuple(result, x_rows, std::move(saved));
 }
@@ -36,7 +36,7 @@ Array linear_input_gradient(const Array& dz, const Array& weight, bool transpose
   const Array dz_rows = rows_of(dz);
   const Array back = factor(weight, !transposed);
   const Array dx = Array::empty({dz_rows.size(0), back.size(1)}, dz.dtype(), dz.device());
-  run_gemm(dz_rows, back, dx, nullptr, nullptr, pre, 1.0f, 0.0f, activation, pre != nullptr);
+  run_gemm(dz_rows, back, dx, nullptr, nullptr, pre, 1.0f, 0.0f, activation, pre != nullptr, true);
   return shaped_like(dx, like);
 }
 
@@ -50,7 +50,7 @@ Array linear_weight_gradient(const Array& x, const Array& dz, bool transposed,
                             ? *target
                             : Array::empty({left.size(1), right.size(1)}, x.dtype(), x.device());
   run_gemm(left.permute({1, 0}), right, dweight, nullptr, nullptr, nullptr, 1.0f,
-           target != nullptr ? 1.0f : 0.0f, "none", false);
+           target != nullptr ? 1.0f : 0.0f, "none", false, false);
   return dweight;
 }
 

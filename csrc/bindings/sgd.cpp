@@ -2,6 +2,7 @@
 
 #include <tuple>
 
+#include "bindings/kept_weights.h"
 #include "bindings/tensor_list.h"
 
 namespace pymodel {
@@ -49,6 +50,7 @@ void run_sgd(const ArrayList& parameters, const ArrayList& grads, const ArrayLis
   args.device_grad_scale =
       device_scalar<float>(check, "grad_scale", device_grad_scale, DType::float32, *parameters[0]);
   PYMODEL_RUN(sgd, parameters[0]->device(), args);
+  weights_changed();
 }
 
 }  // namespace

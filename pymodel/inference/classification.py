@@ -17,6 +17,7 @@ from pymodel.inference.texts import Text, TextRunner
 from pymodel.models import from_pretrained
 from pymodel.models.heads import TextClassifier, TokenClassifier
 from pymodel.models.losses import MULTI_LABEL, REGRESSION
+from pymodel.nn import packed_weights
 from pymodel.text import AutoTokenizer, Tokenizer
 
 OUTSIDE = "O"  # the class of tokens that are part of nothing
@@ -78,7 +79,7 @@ class TextClassification(TextRunner):
         """
         found: list[list[LabelScore]] = [[] for _ in texts]
         labels = self.model.config.id2label
-        with no_grad():
+        with no_grad(), packed_weights(self.model):
             for batch in self.batches(texts, batch_size):
                 scores = self._scores(self.model(**batch.inputs).logits.to("float32").numpy())
                 for row, values in zip(batch.rows, scores, strict=True):
@@ -125,7 +126,7 @@ class EntityRecognition(TextRunner):
         Raises: ConfigError for batch_size; DataError for what is no text.
         """
         found: list[list[Entity]] = [[] for _ in texts]
-        with no_grad():
+        with no_grad(), packed_weights(self.model):
             for batch in self.batches(texts, batch_size):
                 logits = self.model(**batch.inputs, padding_is_read=False).logits.to("float32").numpy()
                 for row, values, encoding in zip(batch.rows, _softmax(logits), batch.encodings, strict=True):

@@ -19,6 +19,7 @@ from pymodel.hub import resolve_folder
 from pymodel.inference.sentence_files import FOLDER_FILES, read_settings
 from pymodel.inference.texts import Text, TextBatch, TextRunner
 from pymodel.models import AutoModel, EncoderModel
+from pymodel.nn import packed_weights
 from pymodel.tensor import Tensor, tensor
 from pymodel.text import AutoTokenizer, Tokenizer
 
@@ -107,7 +108,7 @@ class SentenceEncoder(TextRunner):
             single: np.ndarray = self.encode([texts], batch_size, normalize)[0]
             return single
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        with no_grad():
+        with no_grad(), packed_weights(self.model):
             for batch in self.batches(texts, batch_size):
                 vectors[batch.rows] = self._pooled(batch).numpy()
         if self.normalize if normalize is None else normalize:

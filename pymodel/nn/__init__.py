@@ -10,6 +10,7 @@ from pymodel.nn.linear import Conv1D, Linear
 from pymodel.nn.losses import CrossEntropyLoss, LinearCrossEntropyLoss
 from pymodel.nn.module import LoadResult, Module
 from pymodel.nn.norm import LayerNorm, RMSNorm
+from pymodel.nn.packing import packed_weights, weights_changed
 from pymodel.nn.parameter import Parameter
 
 __all__ = [
@@ -33,4 +34,6 @@ __all__ = [
     "Sigmoid",
     "Tanh",
     "init",
+    "packed_weights",
+    "weights_changed",
 ]

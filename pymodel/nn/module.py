@@ -246,6 +246,7 @@ class Module:
                 value = state_dict[name]
                 source = value if isinstance(value, Tensor) else tensor(value, device=target.device)
                 _core.copy(source._array, target._array)
+        _core.weights_changed()
         return LoadResult(missing, unexpected)
 
     # -- mode, dtype and device -----------------------------------------------------------------

@@ -26,6 +26,9 @@ class TrainingArguments:
         per_device_eval_batch_size: the same for evaluation.
         gradient_accumulation_steps: batches that make up one optimizer step; each target token in them
             counts the same, whatever batch it is in.
+        keep_packed_weights: on the CPU, prepare weights for the products once for all batches of an optimizer
+            step, or of an evaluation (`nn.packed_weights`). Takes up to three times the memory of the weights
+            where batches are accumulated, and half of that while evaluating.
         learning_rate: the highest one of the schedule.
         lr_scheduler_type: a name that `optim.get_scheduler` knows, such as "linear", "cosine", "constant".
         lr_scheduler_kwargs: options of the schedule, such as {"min_lr_rate": 0.1}.
@@ -58,6 +61,7 @@ class TrainingArguments:
     per_device_train_batch_size: int = 8
     per_device_eval_batch_size: int = 8
     gradient_accumulation_steps: int = 1
+    keep_packed_weights: bool = True
     learning_rate: float = 5e-5
     lr_scheduler_type: str = "linear"
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from pymodel.autograd import no_grad
 from pymodel.errors import DataError
 from pymodel.metrics import bits_per_byte, perplexity
-from pymodel.nn import Module
+from pymodel.nn import Module, packed_weights
 from pymodel.tensor import Tensor
 from pymodel.train.examples import IGNORED_LABEL
 
@@ -59,6 +60,7 @@ def evaluate_batches(
     batches: Iterable[Mapping[str, Any]],
     loss_of: LossOfBatch,
     after_batch: Callable[[], bool],
+    keep_packed_weights: bool = True,
 ) -> Evaluation | None:
     """Runs the model over the batches in evaluation mode, recording nothing.
 
@@ -67,6 +69,7 @@ def evaluate_batches(
         batches: each with `labels`.
         loss_of: mean loss of a batch over its target tokens.
         after_batch: called after each batch; True gives the evaluation up.
+        keep_packed_weights: whether weights are prepared once for all batches (`nn.packed_weights`).
 
     Returns:
         The sums, None when it was given up.
@@ -80,7 +83,7 @@ def evaluate_batches(
     was_training = model.training
     model.eval()
     try:
-        with no_grad():
+        with no_grad(), packed_weights(model) if keep_packed_weights else nullcontext():
             for batch in batches:
                 if count := count_targets(batch):
                     losses.append((count, loss_of(model, batch)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pymodel import random
 from pymodel.errors import ConfigError
-from pymodel.nn import Module
+from pymodel.nn import Module, packed_weights
 from pymodel.optim import Optimizer, get_scheduler
 from pymodel.tensor import Tensor, full
 from pymodel.train.arguments import TrainingArguments
@@ -136,7 +137,9 @@ class Trainer:
         with self._stop:
             try:
                 self._call("on_train_begin")
-                self._loop(feed)
+                keeps = args.keep_packed_weights and args.gradient_accumulation_steps > 1
+                with packed_weights(self.model) if keeps else nullcontext():
+                    self._loop(feed)
             finally:
                 self._call("on_train_end")
                 self._stop = StopRequests()
@@ -301,7 +304,9 @@ class Trainer:
             return self._stop.received is not None
 
         batches = evaluation_batches(dataset, self.args.per_device_eval_batch_size, self._pad_token_id())
-        result = evaluate_batches(self.model, batches, self.compute_loss, after_batch)
+        result = evaluate_batches(
+            self.model, batches, self.compute_loss, after_batch, self.args.keep_packed_weights
+        )
         if result is None:  # Ctrl-C while training: what counts now is to save and leave
             return {}
         text_bytes = self.eval_text_bytes if dataset is self.eval_dataset else None

@@ -1,17 +1,20 @@
 """The training loop: accumulation, clipping, skipped steps, callbacks, evaluation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_training import batches, tiny_model, tokens, weights
+from tiny_training import VOCAB_SIZE, batches, tiny_model, tokens, weights
 
 import pymodel as pm
+from pymodel import nn
 from pymodel.data import LanguageModelBatches, evaluation_windows
 from pymodel.errors import ConfigError, DataError, TrainingError
+from pymodel.models import GPT2Config, GPT2LMHeadModel
 from pymodel.optim import SGD, get_scheduler, grad_norm
 from pymodel.train import Trainer, TrainerCallback, TrainingArguments, read_metrics
 
@@ -64,6 +67,42 @@ def test_trainer_accumulation_equals_one_large_batch(make_trainer: MakeTrainer) 
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
     assert split.state.log_history[0]["loss"] == pytest.approx(whole.state.log_history[0]["loss"], rel=1e-6)
     assert split.state.num_input_tokens_seen == whole.state.num_input_tokens_seen == 2 * 8 + 2
+
+
+def test_trainer_gives_the_same_bits_whether_it_keeps_weights_packed(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    @contextmanager
+    def watched(model: nn.Module) -> Iterator[None]:
+        with nn.packed_weights(model) as kept:
+            yield
+            sizes.append(kept.nbytes)
+
+    monkeypatch.setattr("pymodel.train.trainer.packed_weights", watched)
+
+    def losses(keep: bool) -> list[dict[str, Any]]:
+        config = GPT2Config(vocab_size=VOCAB_SIZE, n_positions=128, n_embd=64, n_layer=1, n_head=2)
+        pm.manual_seed(0)
+        trainer = make_trainer(
+            GPT2LMHeadModel(config),
+            train_dataset=batches(batch_size=16, seq_len=65),
+            eval_dataset=[next(batches(batch_size=16, seq_len=65))],
+            gradient_accumulation_steps=2,
+            max_steps=3,
+            keep_packed_weights=keep,
+        )
+        trainer.train()
+        trainer.evaluate()
+        return [
+            {name: value for name, value in entry.items() if "loss" in name or "norm" in name}
+            for entry in trainer.state.log_history
+        ]
+
+    assert losses(True) == losses(False)
+    assert len(sizes) == 1
+    assert sizes[0] > 0
 
 
 def test_trainer_clips_to_the_global_norm(make_trainer: MakeTrainer) -> None:

@@ -18,6 +18,7 @@
 #include "core/activation.h"
 #include "core/caches.h"
 #include "core/kernel.h"
+#include "core/matrix_unit.h"
 #include "core/tensor_view.h"
 #include "ops/gemm/gemm_tile_plan.h"
 
@@ -37,6 +38,11 @@ struct Gemm {
   // float32 products on a GPU may round A and B to tf32 (10 bits of mantissa); the CPU never does.
   bool tf32 = false;
   void* workspace = nullptr;  // gemm_workspace or gemm_device_workspace bytes, aligned to 64
+  // On the CPU, for the packed form of a B that other products will have too: gemm_kept_bytes
+  // bytes, aligned to 64, which are written unless `is_kept`, and else read instead of B. May be
+  // null.
+  void* kept_b = nullptr;
+  bool is_kept = false;
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -167,6 +173,30 @@ static inline int64_t gemm_share(const Gemm& g, int64_t threads) {
 // Bytes of scratch memory when up to `threads` run.
 static inline int64_t gemm_workspace(const Gemm& g, int64_t threads) {
   return 4 * (gemm_spreads_stack(g) ? threads * gemm_share(g, 1) : gemm_share(g, threads));
+}
+
+// ---------------------------------------------------------------------------------------------
+// B kept in its packed form
+
+// Whether the CPU packs the B of this product in the form that is kept: not where rows are few, and
+// where B is read in place.
+static inline bool gemm_keeps_b(const Gemm& g) {
+  constexpr int64_t kRowsInPlace = 64;
+  const bool dots = g.a.strides[1] == 1 && g.b.strides[0] == 1, dense_rows = g.b.strides[1] == 1;
+  if (gemm_count(g) != 1 || g.c.ndim != 2) return false;
+  if (dots && gemm_cpu_few_rows(g, true)) return false;
+  if (dense_rows && gemm_cpu_few_rows(g, false)) return false;
+  const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
+  if (m == 0 || n == 0 || k == 0) return false;
+  if (g.a.dtype != DType::float32) return true;
+  return matrix_unit_on() ? gemm_splits(m, n, k) : m > kRowsInPlace || !dense_rows;
+}
+
+static inline int64_t gemm_kept_bytes(const Gemm& g) {
+  const int64_t n = g.b.shape[1], k = g.b.shape[0];
+  const bool tiled = matrix_unit_on() && g.a.dtype != DType::float16;
+  // Of the other form, panels of up to 64 columns in 32 bits an element, or a pair.
+  return tiled ? gemm_kept_tiles(g.a.dtype, n, k, k) : 4 * (n + 64) * k;
 }
 
 // ---------------------------------------------------------------------------------------------

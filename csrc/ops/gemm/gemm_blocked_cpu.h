@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/micro_gemm.h"
+#include "cpu/parallel.h"
 #include "cpu/team.h"
 #include "ops/gemm/gemm_epilogue_cpu.h"
 
@@ -109,6 +110,27 @@ static void pack_rows(const Gemm& g, const Block& block, const Team& team, float
   }
 }
 
+// The strip of the kept form (gemm_kept_bytes) that begins at `column` and holds k from `start` on.
+template <typename T>
+PYMODEL_INLINE float* kept_strip(const Gemm& g, int64_t start, int64_t depth, int64_t column) {
+  const int64_t width = blocks(g.b.shape[1], kPanelCols) * kPanelCols;
+  return static_cast<float*>(g.kept_b) + packed_depth<T>(start) * width +
+         column * packed_depth<T>(depth);
+}
+
+// Packs all of B into that form, k in ranges of `range`.
+template <typename T>
+static void keep_b(const Gemm& g, int64_t range) {
+  const int64_t n = g.b.shape[1], k = g.b.shape[0], strips = blocks(n, kPanelCols);
+  parallel_for(strips * blocks(k, range), n * k, [&](int64_t task) {
+    const int64_t start = task / strips * range, column = task % strips * kPanelCols;
+    const int64_t depth = smaller(range, k - start);
+    const T* b = data_as<T>(g.b) + start * g.b.strides[0] + column * g.b.strides[1];
+    pack_panels<kPanelCols>(b, g.b.strides[1], g.b.strides[0], smaller(kPanelCols, n - column),
+                            depth, kept_strip<T>(g, start, depth, column));
+  });
+}
+
 // ---------------------------------------------------------------------------------------------
 // Products
 
@@ -160,14 +182,16 @@ static void multiply_block(const Gemm& g, const Block& block, const Team& team,
       multiply_strip<T, Out, false>(g, block, row, row_end, column, panels, strip, sums);
       continue;
     }
-    if (column >= stop) {
+    if (g.kept_b == nullptr && column >= stop) {
       first = column;
       stop = smaller(run_end, column + block.strip_group * kPanelCols);
       pack_panels<kPanelCols>(b + column * g.b.strides[1], g.b.strides[1], g.b.strides[0],
                               stop - first, block.depth, strips);
     }
-    const Panel strip =
-        packed_panel(strips + (column - first) * packed_depth<T>(block.depth), kPanelCols);
+    const float* at = g.kept_b != nullptr
+                          ? kept_strip<T>(g, block.start, block.depth, block.column + column)
+                          : strips + (column - first) * packed_depth<T>(block.depth);
+    const Panel strip = packed_panel(at, kPanelCols);
     if (rows_in_place<T>(g)) {
       multiply_strip<T, Out, false>(g, block, row, row_end, column, panels, strip, sums);
     } else {
@@ -198,6 +222,7 @@ static void blocked_product(const Gemm& g) {
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
   const GemmBlocks extents = gemm_blocks(m, n, packed_depth<T>(k));
   const int64_t depth = extents.words * (kPaired<T> ? 2 : 1);
+  if (g.kept_b != nullptr && !g.is_kept) keep_b<T>(g, depth);
   const bool direct = accumulates_in_c<Out>(g), keeps_sums = k > depth;
   const int64_t width = keeps_sums && !direct ? extents.columns : n;
   float* packed_a = static_cast<float*>(g.workspace);

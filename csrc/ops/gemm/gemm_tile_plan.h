@@ -113,4 +113,26 @@ static inline int64_t gemm_tile_workspace(DType dtype, int64_t m, int64_t n, int
          (plan.own_strips ? threads : 1) * plan.column_bytes;
 }
 
+// Whether splitting the elements of a float32 product pays: those of A and B have to be used often
+// enough.
+static inline bool gemm_splits(int64_t m, int64_t n, int64_t k) {
+  constexpr int64_t kLeastExtent = 64, kLeastProducts = int64_t{1} << 24;
+  return m >= kLeastExtent && n >= kLeastExtent && k >= kLeastExtent && m * n * k >= kLeastProducts;
+}
+
+// Bytes of a panel of 32 columns and `depth` along k.
+static inline int64_t gemm_tile_panel_bytes(DType dtype, int64_t depth) {
+  const int64_t bytes = 32 * 2 * tile_round(depth);
+  return dtype == DType::float32 ? 3 * bytes + 64 : bytes;
+}
+
+// Where the panels of B begin that hold k from `start` on, when all of B is kept packed: ranges of
+// k one after the other. With start = k, what all take.
+static inline int64_t gemm_kept_tiles(DType dtype, int64_t n, int64_t k, int64_t start) {
+  const int64_t depth = gemm_tile_plan_cpu(dtype, 1, n, k).depth, panels = tile_divide(n, 32);
+  const int64_t whole = panels * gemm_tile_panel_bytes(dtype, depth);
+  const int64_t rest = start % depth;
+  return start / depth * whole + (rest == 0 ? 0 : panels * gemm_tile_panel_bytes(dtype, rest));
+}
+
 }  // namespace pymodel

@@ -22,7 +22,7 @@ struct TileBlock {
   const GemmTilePlan& plan;
   int64_t row, rows, column, columns, k, depth;
   bool in_place;        // whether A's whole panels are read where they lie
-  bool b_is_packed;     // by the block before
+  bool b_is_packed;     // by the block before, or in the form that is kept
   char* packed_a;       // (rows / 32 panels, panel_bytes<T>(depth)), of the block or one a thread
   char* packed_b;       // (columns / 32 panels, ...), of the block or of a thread's strip
   float* partial_sums;  // (rows / 32, columns / 32, 32, 32), or null where all of k is one range
@@ -219,7 +219,7 @@ static void multiply_block(const TileBlock& block) {
     const int member = omp_get_level() > level ? omp_get_thread_num() : 0;
     char* own_panel = plan.own_rows ? block.packed_a + member * plan.row_bytes : nullptr;
     char* strip = block.packed_b + column / kTilePanelLines * panel_bytes<T>(block.depth);
-    if (plan.own_strips) {
+    if (plan.own_strips && !block.b_is_packed) {
       strip = block.packed_b + member * plan.column_bytes;
       pack_tile_panels<true>(columns_of_b<T>(block, column), column_end - column, block.depth,
                              strip);
@@ -231,6 +231,21 @@ static void multiply_block(const TileBlock& block) {
 // ---------------------------------------------------------------------------------------------
 // Entry
 
+// Packs all of B into the form that is kept.
+template <typename T>
+static void keep_b(const Gemm& g, int64_t range) {
+  constexpr int64_t kGroup = 4 * kTilePanelLines;
+  const int64_t n = g.b.shape[1], k = g.b.shape[0], groups = blocks(n, kGroup);
+  parallel_for(groups * blocks(k, range), n * k, [&](int64_t task) {
+    const int64_t start = task / groups * range, column = task % groups * kGroup;
+    const int64_t depth = smaller(range, k - start);
+    const TileSource<T> all = {data_as<T>(g.b), g.b.strides[1], g.b.strides[0]};
+    pack_tile_panels<true>(all.from(column, start), smaller(kGroup, n - column), depth,
+                           static_cast<char*>(g.kept_b) + gemm_kept_tiles(g.b.dtype, n, k, start) +
+                               column / kTilePanelLines * panel_bytes<T>(depth));
+  });
+}
+
 template <typename T, typename Out>
 static void product_in_tiles(const Gemm& g) {
   const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
@@ -241,10 +256,16 @@ static void product_in_tiles(const Gemm& g) {
   char* const packed_a = packed + (plan.own_rows ? plan.column_bytes : 0);
   char* const packed_b = packed + (plan.own_rows ? 0 : plan.row_bytes);
   const bool in_place = rows_lie_in_lines(g.a);
+  char* const kept = static_cast<char*>(g.kept_b);
+  if (kept != nullptr && !g.is_kept) keep_b<T>(g, plan.depth);
   for (int64_t column = 0; column < n; column += plan.columns) {
     for (int64_t row = 0; row < m; row += plan.rows) {
       for (int64_t start = 0; start < k; start += plan.depth) {
-        const bool b_is_packed = row > 0 && k <= plan.depth;
+        const int64_t depth = smaller(plan.depth, k - start);
+        const bool b_is_packed = kept != nullptr || (row > 0 && k <= plan.depth);
+        char* const b = kept == nullptr ? packed_b
+                                        : kept + gemm_kept_tiles(g.a.dtype, n, k, start) +
+                                              column / kTilePanelLines * panel_bytes<T>(depth);
         const TileBlock block = {g,
                                  plan,
                                  row,
@@ -252,11 +273,11 @@ static void product_in_tiles(const Gemm& g) {
                                  column,
                                  smaller(plan.columns, n - column),
                                  start,
-                                 smaller(plan.depth, k - start),
+                                 depth,
                                  in_place,
                                  b_is_packed,
                                  packed_a,
-                                 packed_b,
+                                 b,
                                  plan.sum_bytes > 0 ? sums : nullptr};
         pack_block<T>(block);
         multiply_block<T, Out>(block);
@@ -265,19 +286,12 @@ static void product_in_tiles(const Gemm& g) {
   }
 }
 
-// Whether the splitting of A and B pays: both have to be used often enough.
-static bool worth_splitting(const Gemm& g) {
-  constexpr int64_t kLeastExtent = 64, kLeastProducts = int64_t{1} << 24;
-  const int64_t m = g.c.shape[0], n = g.c.shape[1], k = g.a.shape[1];
-  return m >= kLeastExtent && n >= kLeastExtent && k >= kLeastExtent && m * n * k >= kLeastProducts;
-}
-
 }  // namespace
 
 bool gemm_in_tiles(const Gemm& g) {
   if (!tile_unit_on()) return false;
   if (g.a.dtype == DType::float32) {
-    if (!worth_splitting(g)) return false;
+    if (!gemm_splits(g.c.shape[0], g.c.shape[1], g.a.shape[1])) return false;
     product_in_tiles<float, float>(g);
     return true;
   }
