@@ -58,6 +58,27 @@ def test_attention_masks_in_every_combination(sq: int, sk: int, causal: bool, le
         check(inputs, **options)
 
 
+@pytest.mark.parametrize("power", [-80, -50, 50, 80])
+@pytest.mark.parametrize("scaled", ["scores", "values"])
+def test_attention_of_large_and_small_numbers(scaled: str, power: int) -> None:
+    # Beyond what float32 in three parts of bfloat16 can stand for.
+    q, k, v = draw_qkv(2, 100, 150, 4, 2, 24, 40)
+    factor = np.float32(2.0) ** power
+    check([q * factor, k / factor, v] if scaled == "scores" else [q, k, v * factor], causal=True)
+
+
+def test_attention_keeps_infinities_in_their_column() -> None:
+    q, k, v = draw_qkv(1, 70, 70, 2, 2, 32, 32)
+    v[0, 40, 1, 5] = np.inf
+    out = attention(
+        tensor(q, dtype="float32"), tensor(k, dtype="float32"), tensor(v, dtype="float32")
+    ).numpy()
+    infinite = np.zeros(out.shape, dtype=bool)
+    infinite[:, :, 1, 5] = True
+    np.testing.assert_array_equal(np.isposinf(out), infinite)
+    assert np.isfinite(out[~infinite]).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "shape",

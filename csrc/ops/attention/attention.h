@@ -186,16 +186,24 @@ static inline int64_t attention_splits(const AttentionInputs& args) {
   return wanted < blocks ? wanted : blocks;
 }
 
+// Floats that hold `count` elements of an operand, an even number: float32 in three parts of
+// bfloat16 at most.
+static inline int64_t attention_element_floats(int64_t count) { return count * 3 / 2; }
+
 // Floats of scratch memory for each thread.
 static inline int64_t attention_forward_floats(const AttentionInputs& args) {
   const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
-  return attention_key_block(args) * (d + dv) + kAttentionChunk * (d + dv + 2) +
-         kAttentionTile * (dv + 4 * kAttentionTile + 1);
+  const int64_t elements =
+      attention_key_block(args) * (d + dv) + kAttentionChunk * d + kAttentionTile * kAttentionTile;
+  return attention_element_floats(elements) + kAttentionChunk * (dv + 2) +
+         kAttentionTile * (dv + 3 * kAttentionTile + 1);
 }
 static inline int64_t attention_backward_floats(const AttentionInputs& args) {
   const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
-  return attention_key_block(args) * (3 * d + 2 * dv) +
-         kAttentionTile * (4 * d + 3 * dv + 7 * kAttentionTile + 2);
+  const int64_t elements = attention_key_block(args) * (2 * d + dv) +
+                           kAttentionTile * (2 * d + 3 * dv + 3 * kAttentionTile);
+  return attention_element_floats(elements) + attention_key_block(args) * (d + dv) +
+         kAttentionTile * (2 * d + 4 * kAttentionTile + 2);
 }
 static inline int64_t attention_bias_gradient_floats(const AttentionInputs& args) {
   return attention_backward_floats(args) + attention_key_block(args) * kAttentionTile;

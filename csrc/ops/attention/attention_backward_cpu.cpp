@@ -3,7 +3,7 @@
 // there are several blocks of keys, dQ is summed over them in float32, in the order of the blocks.
 #include "cpu/dispatch.h"
 #include "ops/attention/attention_gradient_tile.h"
-#include "ops/attention/attention_unit_products.h"
+#include "ops/attention/attention_split_products.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -50,9 +50,10 @@ static void finish_queries(const AttentionBackward& args, const QueryTile& queri
              args.dq.strides[1]);
 }
 
-// All queries of one head against the keys first to last - 1 that s holds.
+// All queries of one head against the keys first to last - 1 that s holds. False where an operand
+// cannot be multiplied this way.
 template <typename P, typename T>
-static void backward_head(const AttentionBackward& args, const GradientScratch<P>& s, int64_t batch,
+static bool backward_head(const AttentionBackward& args, const GradientScratch<P>& s, int64_t batch,
                           int64_t head, int64_t first, int64_t last, int64_t keys, float* sums) {
   const AttentionSequence queries = attention_queries(args, batch);
   for (int64_t i = 0; i < queries.length; i += kTile) {
@@ -60,7 +61,7 @@ static void backward_head(const AttentionBackward& args, const GradientScratch<P
     set_queries(args, batch, head, i, queries, keys, &tile);
     const int64_t start = larger(first, tile.key_begin), stop = smaller(last, tile.key_end);
     if (start < stop) {
-      load_queries<P, T>(args, s, tile);
+      if (!load_queries<P, T>(args, s, tile)) return false;
       float* dqueries = sums == nullptr ? s.dqueries : sums + i * attention_padded(args.q.shape[3]);
       for (int64_t j = start; j < stop; j += kTile) {
         backward_tile<P, T>(args, s, tile, j, smaller(kTile, stop - j), j - first, dqueries,
@@ -78,6 +79,7 @@ static void backward_head(const AttentionBackward& args, const GradientScratch<P
     zero_rows(vector_at<T>(args.dq, batch, queries.first + queries.length, head),
               args.dq.strides[1], queries.extent - queries.length, args.q.shape[3]);
   }
+  return true;
 }
 
 // Writes `held` rows of sums, times `factor`, to rows first to last - 1 of a gradient's memory; the
@@ -93,9 +95,10 @@ static void finish_keys(const TensorView& gradient, const float* sums, float fac
             columns);
 }
 
-// The blocks of keys of one split, for one (batch, kv_head) and its group of query heads.
+// The blocks of keys of one split, for one (batch, kv_head) and its group of query heads. False,
+// with nothing of use done, where an operand cannot be multiplied this way.
 template <typename P, typename T>
-static void backward_task(const AttentionBackward& args, int64_t split, int64_t batch,
+static bool backward_task(const AttentionBackward& args, int64_t split, int64_t batch,
                           int64_t kv_head) {
   const int64_t group = args.q.shape[2] / args.k.shape[2];
   const AttentionSequence keys = attention_keys(args, batch);
@@ -116,16 +119,21 @@ static void backward_task(const AttentionBackward& args, int64_t split, int64_t 
     if (first >= last && b > 0) break;  // a packed sequence shorter than the longest
     const int64_t held = clamp(keys.length - first, 0, last - first);
     const int64_t padded = round_up(held, kGroup), row = keys.first + first;
-    if (held > 0) load_keys<P, T>(args, s, batch, kv_head, first, first + held, keys);
+    if (held > 0 && !load_keys<P, T>(args, s, batch, kv_head, first, first + held, keys)) {
+      return false;
+    }
     memset(s.dkeys, 0, static_cast<size_t>(padded * ldk) * sizeof(float));
     memset(s.dvalues, 0, static_cast<size_t>(padded * ldv) * sizeof(float));
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       float* sums = shared ? query_sums(args, split, batch, head) : nullptr;
-      backward_head<P, T>(args, s, batch, head, first, first + padded, keys.length, sums);
+      if (!backward_head<P, T>(args, s, batch, head, first, first + padded, keys.length, sums)) {
+        return false;
+      }
     }
     finish_keys<T>(args.dk, s.dkeys, args.scale, batch, kv_head, row, held, keys.first + last);
     finish_keys<T>(args.dv, s.dvalues, 1.0f, batch, kv_head, row, held, keys.first + last);
   }
+  return true;
 }
 
 // dq = scale * the sum of the splits' parts, in their order.
@@ -177,8 +185,11 @@ static void backward(const AttentionBackward& args) {
   const int64_t cost =
       pairs * (3 * args.q.shape[3] + 2 * args.v.shape[3]) + units * args.k.shape[1];
   parallel_for_dynamic(attention_splits(args) * units, cost, [&](int64_t task) {
-    const int64_t unit = task % units;
-    backward_task<P, T>(args, task / units, unit / args.k.shape[2], unit % args.k.shape[2]);
+    const int64_t split = task / units, unit = task % units;
+    const int64_t batch = unit / args.k.shape[2], kv_head = unit % args.k.shape[2];
+    if (!backward_task<P, T>(args, split, batch, kv_head)) {
+      backward_task<FloatProducts, T>(args, split, batch, kv_head);
+    }
   });
   if (attention_key_blocks(args) > 1 && args.dq.data != nullptr) add_query_sums<P, T>(args);
 }
@@ -190,6 +201,7 @@ void attention_backward(const AttentionBackward& args) {
   if (args.q.dtype == DType::bfloat16 && tile_unit_on()) {
     return backward<UnitProducts, bfloat16>(args);
   }
+  if (takes_split_products(args)) return backward<SplitProducts, float>(args);
 #endif
   dispatch_floating(args.q.dtype,
                     [&](auto type) { backward<FloatProducts, decltype(type)>(args); });

@@ -2,8 +2,8 @@
 // keeping the running maximum, sum and output of each query (online softmax).
 #include "cpu/dispatch.h"
 #include "ops/attention/attention_few_queries.h"
+#include "ops/attention/attention_split_products.h"
 #include "ops/attention/attention_tile.h"
-#include "ops/attention/attention_unit_products.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -150,16 +150,19 @@ static void forward_tile(const AttentionForward& args, const ForwardScratch<P>& 
   multiply_over_keys<P>(queries, region, weights, s.values + block * ldv, ldv, dv, sums, !first);
 }
 
+// Says whether the queries can be multiplied this way.
 template <typename P, typename T>
-static void start_queries(const AttentionForward& args, const ForwardScratch<P>& s,
+static bool start_queries(const AttentionForward& args, const ForwardScratch<P>& s,
                           const QueryTile& queries, int64_t index) {
   const int64_t d = args.q.shape[3], ldk = attention_padded(d);
+  typename P::Element* columns = s.columns + index * kTile * ldk;
   P::load_columns(vector_at<T>(args.q, queries.batch, queries.memory, queries.head),
-                  args.q.strides[1], queries.count, d, s.columns + index * kTile * ldk);
+                  args.q.strides[1], queries.count, d, columns);
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
     store(s.maximum + index * kTile + lane, -infinity());
     store(s.total + index * kTile + lane, zero());
   }
+  return P::in_range(columns, ldk * kTile);
 }
 
 template <typename P, typename T>
@@ -185,8 +188,9 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch<P>
   }
 }
 
+// False, with nothing of use done, where an operand cannot be multiplied this way.
 template <typename P, typename T>
-static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
+static bool forward_chunk(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
                           int64_t end) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
@@ -202,7 +206,7 @@ static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
   int64_t count = 0, key_begin = keys, key_end = 0;
   for (int64_t i = begin; i < smaller(end, queries.length); i += kTile, ++count) {
     set_queries(args, batch, head, i, queries, keys, &tiles[count]);
-    start_queries<P, T>(args, s, tiles[count], count);
+    if (!start_queries<P, T>(args, s, tiles[count], count)) return false;
     key_begin = smaller(key_begin, tiles[count].key_begin);
     key_end = larger(key_end, tiles[count].key_end);
   }
@@ -213,6 +217,9 @@ static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
                  args.k.strides[1], held, d, s.keys, ldk, last - first);
     P::load_turned(vector_at<T>(args.v, batch, key_sequence.first + first, kv_head),
                    args.v.strides[1], held, dv, s.values, ldv, last - first);
+    if (!P::in_range(s.keys, held * ldk) || !P::in_range(s.values, round_up(held, kTile) * ldv)) {
+      return false;
+    }
     for (int64_t t = 0; t < count; ++t) {
       const int64_t stop = smaller(last, tiles[t].key_end);
       for (int64_t j = larger(first, tiles[t].key_begin); j < stop; j += kTile) {
@@ -221,6 +228,7 @@ static void forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
     }
   }
   for (int64_t t = 0; t < count; ++t) finish_queries<P, T>(args, s, tiles[t], t);
+  return true;
 }
 
 template <typename P, typename T>
@@ -233,8 +241,11 @@ static void forward(const AttentionForward& args) {
         // The last chunks first: under a causal mask they are the longest.
         const int64_t begin = (chunks - 1 - task / (batches * heads)) * kAttentionChunk;
         const int64_t unit = task % (batches * heads);
-        forward_chunk<P, T>(args, unit / heads, unit % heads, begin,
-                            smaller(begin + kAttentionChunk, queries));
+        const int64_t batch = unit / heads, head = unit % heads;
+        const int64_t end = smaller(begin + kAttentionChunk, queries);
+        if (!forward_chunk<P, T>(args, batch, head, begin, end)) {
+          forward_chunk<FloatProducts, T>(args, batch, head, begin, end);
+        }
       });
 }
 
@@ -249,6 +260,7 @@ void attention_forward(const AttentionForward& args) {
   if (args.q.dtype == DType::bfloat16 && tile_unit_on()) {
     return forward<UnitProducts, bfloat16>(args);
   }
+  if (takes_split_products(args)) return forward<SplitProducts, float>(args);
 #endif
   dispatch_floating(args.q.dtype, [&](auto type) { forward<FloatProducts, decltype(type)>(args); });
 }

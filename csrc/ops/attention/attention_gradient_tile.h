@@ -65,9 +65,9 @@ static GradientScratch<P> gradient_scratch(const AttentionInputs& args, float** 
 }
 
 // Keys first to last - 1 and their values; of those, the ones from the end of the sequence on are
-// padding.
+// padding. False where they cannot be multiplied this way.
 template <typename P, typename T>
-static void load_keys(const AttentionInputs& args, const GradientScratch<P>& s, int64_t batch,
+static bool load_keys(const AttentionInputs& args, const GradientScratch<P>& s, int64_t batch,
                       int64_t kv_head, int64_t first, int64_t last, const AttentionSequence& keys) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
@@ -78,11 +78,13 @@ static void load_keys(const AttentionInputs& args, const GradientScratch<P>& s, 
   P::load_keys(k, args.k.strides[1], held, d, s.keys, ldk, padded);
   if (!P::kInPlace) P::load_turned(k, args.k.strides[1], held, d, s.keys_turned, ldk, padded);
   P::load_keys(v, args.v.strides[1], held, dv, s.values, ldv, padded);
+  return P::in_range(s.keys, held * ldk) && P::in_range(s.values, held * ldv);
 }
 
-// Args is AttentionBackward or AttentionBiasGradient.
+// Args is AttentionBackward or AttentionBiasGradient. False where q or dout cannot be multiplied
+// this way.
 template <typename P, typename T, typename Args>
-static void load_queries(const Args& args, const GradientScratch<P>& s, const QueryTile& queries) {
+static bool load_queries(const Args& args, const GradientScratch<P>& s, const QueryTile& queries) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3], count = queries.count;
   const T* q = vector_at<T>(args.q, queries.batch, queries.memory, queries.head);
   const T* dout = vector_at<T>(args.dout, queries.batch, queries.memory, queries.head);
@@ -99,6 +101,8 @@ static void load_queries(const Args& args, const GradientScratch<P>& s, const Qu
     const bool lives = i < count && lse[i] != -__builtin_inff();
     s.lse[i] = lives ? lse[i] : __builtin_inff();
   }
+  return P::in_range(s.queries, round_up(count, 2) * attention_padded(d)) &&
+         P::in_range(s.dout, round_up(count, 2) * attention_padded(dv));
 }
 
 // P and dS from scores, which are still to be scaled by `factor`, and dP. `careful` is for whatever

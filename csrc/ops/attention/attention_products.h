@@ -1,6 +1,7 @@
-// The two ways in which the tiles of attention are multiplied, and the layouts that each wants:
-// float32 on vectors, and bfloat16 on the matrix unit, with float32 sums. The kernels take one as
-// the template argument `Products`; its Element is what the operands are kept in.
+// The ways in which the tiles of attention are multiplied, and the layouts that each wants: float32
+// on vectors, and on the matrix unit, with float32 sums, bfloat16 (attention_unit_products.h) or
+// float32 in parts of bfloat16 (attention_split_products.h). The kernels take one as the template
+// argument `P`; its Element is what the operands are kept in.
 //
 // Everywhere C (rows, columns) = or += A (rows, depth) B (depth, columns). Operands lie as
 //   rows    (line, padded columns): A with the sum along the columns
@@ -18,12 +19,24 @@
 
 namespace pymodel::cpu::PYMODEL_ISA {
 
+// The row of one head is too short a run of memory to be foreseen by the hardware, and stores above
+// all wait for each other: what the caller gets to `kRowsAhead` rows later is asked for early.
+constexpr int64_t kRowsAhead = 12;
+
+template <bool writes, typename T>
+PYMODEL_INLINE void prefetch_row(const T* row, int64_t columns) {
+  const char* at = reinterpret_cast<const char*>(row);
+  const int64_t bytes = columns * static_cast<int64_t>(sizeof(T));
+  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at + line, writes);
+}
+
 // Copies rows to float32 rows of length ld, a whole number of vectors. Columns up to the next
 // vector and rows up to padded_rows become zeros.
 template <typename T>
 static void load_rows(const T* from, int64_t stride, int64_t rows, int64_t columns, float* to,
                       int64_t ld, int64_t padded_rows) {
   for (int64_t i = 0; i < rows; ++i) {
+    if (i + kRowsAhead < rows) prefetch_row<false>(from + (i + kRowsAhead) * stride, columns);
     for_each_vector(columns, [&](int64_t j, int64_t n) {
       store(to + i * ld + j, load_lanes(from + i * stride + j, n));
     });
@@ -46,6 +59,9 @@ struct FloatProducts {
   static constexpr int64_t kDepth = 1;    // what `depth` is a multiple of
   static constexpr bool kInPlace = true;  // a tile of scores may become an operand where it lies
   struct Unit {};                         // what a thread holds while it multiplies
+
+  // Whether `count` elements of an operand can be multiplied this way; else float32 on vectors can.
+  PYMODEL_INLINE bool in_range(const float*, int64_t) { return true; }
 
   // With a relative error of at most 1.1e-7.
   PYMODEL_INLINE Vec exponential(Vec x) { return exp_or_tiny(kExpCoefficients, x); }

@@ -42,7 +42,10 @@ PYMODEL_INLINE float* take(float** next, int64_t count) {
 // Memory for `count` elements, or float32 if that is more.
 template <typename P>
 PYMODEL_INLINE typename P::Element* take_elements(float** next, int64_t count) {
-  return reinterpret_cast<typename P::Element*>(take(next, count));
+  typedef typename P::Element Element;
+  static_assert(2 * sizeof(Element) <= 3 * sizeof(float), "the workspace has room for less");
+  const bool wide = sizeof(Element) > sizeof(float);
+  return reinterpret_cast<Element*>(take(next, wide ? attention_element_floats(count) : count));
 }
 
 // Writes float32 rows of length ld, times `factor`.
@@ -50,6 +53,7 @@ template <typename T>
 static void store_rows(const float* from, int64_t ld, int64_t rows, int64_t columns, float factor,
                        T* to, int64_t stride) {
   for (int64_t i = 0; i < rows; ++i) {
+    if (i + kRowsAhead < rows) prefetch_row<true>(to + (i + kRowsAhead) * stride, columns);
     for_each_vector(columns, [&](int64_t j, int64_t n) {
       store_lanes(to + i * stride + j, load(from + i * ld + j) * factor, n);
     });

@@ -1,4 +1,4 @@
-// The products of attention in bfloat16 on the matrix unit, with float32 sums: the other of the two
+// The products of attention in bfloat16 on the matrix unit, with float32 sums: the second of the
 // ways that attention_products.h describes.
 #pragma once
 
@@ -9,12 +9,85 @@
 
 namespace pymodel::cpu::PYMODEL_ISA {
 
+// ---------------------------------------------------------------------------------------------
+// What all products on the matrix unit share
+
+// Tiles 0 to 3 hold the sums of a block, `down` below each other and `across` beside: four hide the
+// unit's latency.
+template <int down, int across>
+PYMODEL_INLINE void load_sums(const float* c, int64_t ldc, bool accumulate) {
+  constexpr int64_t kFloat = sizeof(float);
+  if (!accumulate) {
+    tile_zero<0>();
+    if (across > 1) tile_zero<1>();
+    if (down > 1) tile_zero<2>();
+    if (down > 1 && across > 1) tile_zero<3>();
+    return;
+  }
+  const float* below = c + kTileRows * ldc;
+  tile_load<0>(c, ldc * kFloat);
+  if (across > 1) tile_load<1>(c + kTileRows, ldc * kFloat);
+  if (down > 1) tile_load<2>(below, ldc * kFloat);
+  if (down > 1 && across > 1) tile_load<3>(below + kTileRows, ldc * kFloat);
+}
+
+template <int down, int across>
+PYMODEL_INLINE void store_sums(float* c, int64_t ldc) {
+  constexpr int64_t kFloat = sizeof(float);
+  float* below = c + kTileRows * ldc;
+  tile_store<0>(c, ldc * kFloat);
+  if (across > 1) tile_store<1>(c + kTileRows, ldc * kFloat);
+  if (down > 1) tile_store<2>(below, ldc * kFloat);
+  if (down > 1 && across > 1) tile_store<3>(below + kTileRows, ldc * kFloat);
+}
+
+// Rows and columns are rounded up to whole tiles, for which the operands have room.
+template <typename P, typename Element>
+static void multiply_blocks(int64_t rows, int64_t depth, int64_t columns, const Element* a,
+                            int64_t lda, const Element* b, int64_t ldb, float* c, int64_t ldc,
+                            bool accumulate) {
+  for (int64_t i = 0; i < rows; i += 32, a += 32 * lda, c += 32 * ldc) {
+    const bool tall = rows - i > kTileRows;
+    for (int64_t j = 0; j < columns; j += 32) {
+      const Element* strip = b + P::kPair * j;
+      if (tall && columns - j > kTileRows) {
+        P::template multiply_block<2, 2>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
+      } else if (tall) {
+        P::template multiply_block<2, 1>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
+      } else if (columns - j > kTileRows) {
+        P::template multiply_block<1, 2>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
+      } else {
+        P::template multiply_block<1, 1>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
+      }
+    }
+  }
+}
+
+// The diagonal of out dout^T, in squares: of all sums only these are rounded as those of dP are.
+template <typename P, typename Element, typename T>
+static void dot_diagonal(const T* out, int64_t stride, int64_t count, int64_t columns,
+                         const Element* dout_columns, Element* out_rows, float* dots) {
+  const int64_t ld = round_up(columns, P::kDepth), lanes = round_up(count, kGroup);
+  P::load_keys(out, stride, count, columns, out_rows, ld, lanes);
+  for (int64_t i = 0; i < lanes; i += kTileRows) {
+    float square[kTileRows * kTileRows];
+    P::multiply_scores(kTileRows, columns, kTileRows, out_rows + i * ld, ld,
+                       dout_columns + P::kPair * i, kTile, square, kTileRows);
+    for (int row = 0; row < kTileRows; ++row) dots[i + row] = square[row * (kTileRows + 1)];
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// bfloat16
+
 struct UnitProducts {
   typedef bfloat16 Element;
   static constexpr int64_t kPair = 2;
   static constexpr int64_t kDepth = kTileDepth;
   static constexpr bool kInPlace = false;
   typedef TileUnit Unit;
+
+  PYMODEL_INLINE bool in_range(const bfloat16*, int64_t) { return true; }
 
   // With a relative error of at most 3e-6: what is made of it has 8 bits.
   PYMODEL_INLINE Vec exponential(Vec x) {
@@ -119,24 +192,12 @@ struct UnitProducts {
     }
   }
 
-  // Sums of 16 x 16, `down` below each other and `across` beside: four hide the unit's latency.
   template <int down, int across>
   PYMODEL_INLINE void multiply_block(int64_t depth, const bfloat16* a, int64_t lda,
                                      const bfloat16* b, int64_t ldb, float* c, int64_t ldc,
                                      bool accumulate) {
-    constexpr int64_t kBytes = sizeof(bfloat16), kFloat = sizeof(float);
-    float* below = c + kTileRows * ldc;
-    if (accumulate) {
-      tile_load<0>(c, ldc * kFloat);
-      if (across > 1) tile_load<1>(c + kTileRows, ldc * kFloat);
-      if (down > 1) tile_load<2>(below, ldc * kFloat);
-      if (down > 1 && across > 1) tile_load<3>(below + kTileRows, ldc * kFloat);
-    } else {
-      tile_zero<0>();
-      if (across > 1) tile_zero<1>();
-      if (down > 1) tile_zero<2>();
-      if (down > 1 && across > 1) tile_zero<3>();
-    }
+    constexpr int64_t kBytes = sizeof(bfloat16);
+    load_sums<down, across>(c, ldc, accumulate);
     for (int64_t k = 0; k < depth; k += kTileDepth) {
       tile_load<4>(a + k, lda * kBytes);
       tile_load<6>(b + k * ldb, 2 * ldb * kBytes);
@@ -151,47 +212,21 @@ struct UnitProducts {
         if (across > 1) tile_multiply<3, 5, 7>();
       }
     }
-    tile_store<0>(c, ldc * kFloat);
-    if (across > 1) tile_store<1>(c + kTileRows, ldc * kFloat);
-    if (down > 1) tile_store<2>(below, ldc * kFloat);
-    if (down > 1 && across > 1) tile_store<3>(below + kTileRows, ldc * kFloat);
+    store_sums<down, across>(c, ldc);
   }
 
-  // Rows and columns are rounded up to whole tiles, for which the operands have room.
   static void multiply(int64_t rows, int64_t depth, int64_t columns, const bfloat16* a, int64_t lda,
                        const bfloat16* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
-    for (int64_t i = 0; i < rows; i += 32, a += 32 * lda, c += 32 * ldc) {
-      const bool tall = rows - i > kTileRows;
-      for (int64_t j = 0; j < columns; j += 32) {
-        const bfloat16* strip = b + kPair * j;
-        if (tall && columns - j > kTileRows) {
-          multiply_block<2, 2>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
-        } else if (tall) {
-          multiply_block<2, 1>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
-        } else if (columns - j > kTileRows) {
-          multiply_block<1, 2>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
-        } else {
-          multiply_block<1, 1>(depth, a, lda, strip, ldb, c + j, ldc, accumulate);
-        }
-      }
-    }
+    multiply_blocks<UnitProducts>(rows, depth, columns, a, lda, b, ldb, c, ldc, accumulate);
   }
   PYMODEL_INLINE void multiply_scores(int64_t rows, int64_t depth, int64_t columns,
                                       const bfloat16* a, int64_t lda, const bfloat16* b,
                                       int64_t ldb, float* c, int64_t ldc) {
     multiply(rows, round_up(depth, kDepth), columns, a, lda, b, ldb, c, ldc, false);
   }
-  // The diagonal of out dout^T, in squares: of all sums only these are rounded as those of dP are.
   static void dot_rows(const bfloat16* out, int64_t stride, int64_t count, int64_t columns,
                        const bfloat16* dout_columns, bfloat16* out_rows, float* dots) {
-    const int64_t ld = round_up(columns, kDepth), lanes = round_up(count, kGroup);
-    load_keys(out, stride, count, columns, out_rows, ld, lanes);
-    for (int64_t i = 0; i < lanes; i += kTileRows) {
-      float square[kTileRows * kTileRows];
-      multiply_scores(kTileRows, columns, kTileRows, out_rows + i * ld, ld,
-                      dout_columns + kPair * i, kTile, square, kTileRows);
-      for (int row = 0; row < kTileRows; ++row) dots[i + row] = square[row * (kTileRows + 1)];
-    }
+    dot_diagonal<UnitProducts>(out, stride, count, columns, dout_columns, out_rows, dots);
   }
   PYMODEL_INLINE void multiply_turned(int64_t rows, int64_t depth, int64_t columns,
                                       const bfloat16* a, int64_t first, int64_t, const bfloat16* b,
