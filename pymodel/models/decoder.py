@@ -15,6 +15,7 @@ from pymodel.models.inputs import (
     sequence_layout,
     shifted_labels,
     token_ids,
+    token_labels,
 )
 from pymodel.models.outputs import BaseModelOutput, CausalLMOutput, Deferred
 from pymodel.models.pretrained import GenerationMixin, PretrainedModel
@@ -175,8 +176,11 @@ class CausalLanguageModel(DecoderPretrainedModel, GenerationMixin):
         if labels is not None:
             if not np.isscalar(logits_to_keep) or logits_to_keep:
                 raise ValueError("labels need the logits of every position: leave logits_to_keep at 0")
-            input_ids = token_ids(input_ids, self.config.vocab_size)
-            targets = shifted_labels(labels, input_ids.shape, self.config.vocab_size)
+            vocab_size = self.config.vocab_size
+            ids = token_ids(input_ids, vocab_size)
+            # What is given as both, as it often is, has been checked.
+            checked = ids if labels is input_ids else token_labels(labels, ids.shape, vocab_size)
+            input_ids, targets = ids, shifted_labels(checked)
             padding_is_read = not padding_is_unlabelled(targets, attention_mask)
         output = getattr(self, self.base_model_prefix)(
             input_ids,

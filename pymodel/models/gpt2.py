@@ -19,7 +19,7 @@ from pymodel.models.cache import KeyValueCache
 from pymodel.models.checks import ACTIVATIONS
 from pymodel.models.decoder import CausalLanguageModel, DecoderModel, DecoderPretrainedModel
 from pymodel.models.gpt2_config import GPT2Config
-from pymodel.models.inputs import SequenceLayout
+from pymodel.models.inputs import SequenceLayout, outside
 from pymodel.tensor import Tensor, tensor
 
 
@@ -64,7 +64,6 @@ class GPT2Attention(ResidualBranch):
     ) -> tuple[Tensor | None, Tensor]:
         """Takes the normalised x, (batch, sequence, n_embd), and a list for the attention weights, if
         they are wanted; returns as `GPT2MLP`."""
-        batch, sequence, width = x.shape
         packed = self.c_attn(x)
         options: dict[str, Any] = {
             "causal": True,
@@ -75,6 +74,7 @@ class GPT2Attention(ResidualBranch):
         if cache is None and weights is None:
             mixed = ops.attention_qkvpacked(packed, heads=self.n_head, lengths=layout.key_lengths, **options)
         else:
+            batch, sequence, width = x.shape
             query, key, value = ops.unbind(packed.view(batch, sequence, 3, self.n_head, self.head_dim), 2)
             if cache is not None:
                 key, value = cache.append(self.layer, key, value)
@@ -215,7 +215,7 @@ class GPT2Model(GPT2PretrainedModel, DecoderModel):
 
     def _check_positions(self, positions: np.ndarray) -> None:
         context = self.config.n_positions
-        if positions.size and (int(positions.max()) >= context or int(positions.min()) < 0):
+        if outside(positions, context):
             raise ValueError(
                 f"positions must lie between 0 and {context - 1}, got up to {int(positions.max())}: "
                 f"the sequence is longer than n_positions, the model's context of {context} tokens; "

@@ -41,24 +41,22 @@ def target_ids(values: Any, vocab_size: int, name: str = "labels") -> np.ndarray
     labels = _integers(values, name)
     if labels.ndim != 2:
         raise ValueError(f"{name} must have shape (batch, sequence), got {labels.shape}")
-    _check_range(labels[labels != IGNORED], vocab_size, name, f" or {IGNORED}")
+    if outside(labels, vocab_size):  # mostly nothing is: -100 is the exception to look at closely
+        _check_range(labels[labels != IGNORED], vocab_size, name, f" or {IGNORED}")
     return labels
 
 
-def shifted_labels(values: Any, shape: tuple[int, ...], vocab_size: int) -> np.ndarray:
+def shifted_labels(labels: np.ndarray) -> np.ndarray:
     """The target of every position: the label one position on, and none for the last.
 
     Shifting the labels leaves the logits where they are; slicing those would copy them.
 
     Args:
-        values: (batch, sequence) token ids or -100, as `labels`.
-        shape: of the input ids.
-
-    Raises: as `token_ids`.
+        labels: (batch, sequence) int64, checked.
     """
-    labels = token_labels(values, shape, vocab_size)
-    targets = np.full(shape, IGNORED, dtype=np.int64)
+    targets = np.empty_like(labels, order="C", subok=False)
     targets[:, :-1] = labels[:, 1:]
+    targets[:, -1:] = IGNORED
     return targets
 
 
@@ -106,7 +104,7 @@ def integers_per_token(values: Any, batch: int, sequence: int, limit: int, name:
     numbers = _integers(values, name)
     if numbers.shape not in ((batch, sequence), (1, sequence), (sequence,)):
         raise ValueError(f"{name} must have shape ({batch}, {sequence}), got {numbers.shape}")
-    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < limit:
+    if outside(numbers, limit):
         wrong = int(numbers.min()) if numbers.min() < 0 else int(numbers.max())
         raise ValueError(f"{name} must lie between 0 and {limit - 1}, got {wrong}")
     return numbers[None] if numbers.ndim == 1 else numbers
@@ -183,6 +181,8 @@ def sequence_layout(
 
     Raises: ValueError for shapes that do not fit, TypeError for other element types.
     """
+    if cache is None and attention_mask is None:
+        return SequenceLayout(_positions(position_ids, batch, sequence), sequence)
     past = 0 if cache is None else cache.get_seq_length()
     starts = np.zeros(batch, dtype=np.int64) if cache is None else cache.lengths
     if cache is not None and cache.batch != batch:
@@ -214,9 +214,13 @@ def sequence_layout(
     return layout
 
 
-def _positions(position_ids: Any, batch: int, sequence: int, starts: np.ndarray, ragged: bool) -> np.ndarray:
+def _positions(
+    position_ids: Any, batch: int, sequence: int, starts: np.ndarray | None = None, ragged: bool = False
+) -> np.ndarray:
     if position_ids is None:
         counting = np.arange(sequence, dtype=np.int64)
+        if starts is None:
+            return counting
         return starts[:, None] + counting if ragged else counting + int(starts.max(initial=0))
     positions = _integers(position_ids, "position_ids")
     if positions.shape not in ((batch, sequence), (1, sequence), (sequence,)):
@@ -255,11 +259,17 @@ def _integers(values: Any, name: str) -> np.ndarray:
     return array.astype(np.int64, copy=False)
 
 
+def outside(numbers: np.ndarray, limit: int) -> bool:
+    """Whether any of these int64 numbers is below 0 or not below `limit`.
+
+    One pass tells: read as unsigned, the negative numbers are the largest.
+    """
+    return bool(numbers.size) and int(numbers.view(np.uint64).max()) >= limit
+
+
 def _check_range(ids: np.ndarray, vocab_size: int, name: str, also: str = "") -> None:
-    if not ids.size:
-        return
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= vocab_size:
+    if outside(ids, vocab_size):
+        low, high = int(ids.min()), int(ids.max())
         wrong = low if low < 0 else high
         raise ValueError(
             f"{name} must lie between 0 and {vocab_size - 1}{also}, got {wrong}; "

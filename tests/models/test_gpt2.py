@@ -358,6 +358,8 @@ def test_gpt2_dropout_on_the_residual_keeps_expected_sums(tmp_path: Path):
             ValueError,
             "labels must lie between 0 and 60 or -100",
         ),
+        ({"input_ids": [[1, 2]], "labels": [[-100, -7]]}, ValueError, "or -100, got -7"),
+        ({"input_ids": [[1, 2]], "labels": [[-100, 61]]}, ValueError, "or -100, got 61"),
         (
             {"input_ids": [[1, 2]], "attention_mask": [[1]]},
             ValueError,
@@ -365,6 +367,7 @@ def test_gpt2_dropout_on_the_residual_keeps_expected_sums(tmp_path: Path):
         ),
         ({"input_ids": [[1, 2]], "attention_mask": [[1, 2]]}, ValueError, "attention_mask must hold 1"),
         ({"input_ids": [[1, 2]], "position_ids": [[0, 23]]}, ValueError, "between 0 and 22, got up to 23"),
+        ({"input_ids": [[1, 2]], "position_ids": [[-1, 0]]}, ValueError, "positions must lie between 0"),
         ({"input_ids": [[1, 2]], "position_ids": [[0]]}, ValueError, "position_ids must have shape"),
         (
             {"input_ids": [[1, 2]], "labels": [[1, 2]], "logits_to_keep": 1},
@@ -377,6 +380,17 @@ def test_gpt2_bad_input_is_named(arguments, error, message):
     model = GPT2LMHeadModel(GPT2Config(vocab_size=61, n_positions=23, n_embd=24, n_layer=1, n_head=3))
     with pytest.raises(error, match=message):
         model(**arguments)
+
+
+def test_gpt2_ids_that_are_their_own_labels_are_checked_and_left_as_they_are():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=61, n_positions=23, n_embd=24, n_layer=1, n_head=3)).eval()
+    ids = random_ids(61)
+    before = ids.copy()
+    assert model(ids, labels=ids).loss.item() == model(ids, labels=ids.copy()).loss.item()
+    assert np.array_equal(ids, before)
+    ids[1, 2] = -100  # a label, but no token
+    with pytest.raises(ValueError, match="input_ids must lie between 0 and 60, got -100"):
+        model(ids, labels=ids)
 
 
 def test_gpt2_cache_errors_are_named():
