@@ -67,12 +67,18 @@ class Adam(Optimizer):
         return full((), step, "int64", parameter.device) if self.capturable else step
 
     def _update(self, updates: list[Update], scale: GradScale) -> None:
+        parameters, gradients, means, squares, masters = [], [], [], [], []
         settings, rates = [], []
         read: dict[str, Any] | None = None  # the group whose options were read: mostly the next one's too
-        for parameter, _, group, state in updates:
+        for parameter, gradient, group, state in updates:
             for name in self._moments:
                 if name not in state:
                     state[name] = zeros(parameter.shape, "float32", parameter.device)
+            parameters.append(parameter._array)
+            gradients.append(gradient._array)
+            means.append(state["exp_avg"]._array)
+            squares.append(state["exp_avg_sq"]._array)
+            masters.append(state["master"]._array if "master" in state else None)
             if group is not read:
                 lr, rate = self._rate(group)
                 if rate is not None and not self.capturable:
@@ -82,11 +88,11 @@ class Adam(Optimizer):
             rates.append(rate)
             settings.append((*options, 0 if self.capturable else state["step"] + 1))
         _core.adamw(
-            [update.parameter._array for update in updates],
-            [update.gradient._array for update in updates],
-            [update.state["exp_avg"]._array for update in updates],
-            [update.state["exp_avg_sq"]._array for update in updates],
-            [update.array("master") for update in updates],
+            parameters,
+            gradients,
+            means,
+            squares,
+            masters,
             settings,
             *scale,
             [update.state["step"]._array for update in updates] if self.capturable else [],

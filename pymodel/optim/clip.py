@@ -22,8 +22,7 @@ def grad_norm(params: Tensor | Iterable[Tensor]) -> float | Tensor:
     Returns: the norm, 0.0 without gradients. For gradients on a device it is a float32 tensor there, which
         is not waited for until it is read, with `float(norm)` for one.
     """
-    norm = _core.grad_norm(_gradients(params))
-    return norm if isinstance(norm, float) else Tensor(norm)
+    return _norm(_gradients(params))
 
 
 @overload
@@ -63,19 +62,24 @@ def clip_grad_norm_(
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks",
     arXiv:1211.5063.
     """
-    params = [params] if isinstance(params, Tensor) else list(params)
-    norm = grad_norm(params)
+    gradients = _gradients(params)
+    norm = _norm(gradients)
     coefficient = clip_coefficient(norm, max_norm)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(f"clip_grad_norm_: the gradient norm is {float(norm)}; a gradient is not finite")
     if isinstance(coefficient, Tensor):
-        _core.grad_scale(_gradients(params), 1.0, coefficient._array)
+        _core.grad_scale(gradients, 1.0, coefficient._array)
     elif coefficient != 1.0:
-        _core.grad_scale(_gradients(params), coefficient, None)
+        _core.grad_scale(gradients, coefficient, None)
     return norm
+
+
+def _norm(gradients: list[_core.Array]) -> float | Tensor:
+    norm = _core.grad_norm(gradients)
+    return norm if isinstance(norm, float) else Tensor(norm)
 
 
 def _gradients(params: Tensor | Iterable[Tensor]) -> list[_core.Array]:
     tensors = [params] if isinstance(params, Tensor) else params
-    distinct = {id(t): t.grad._array for t in tensors if t.grad is not None}
+    distinct = {id(t): grad._array for t in tensors if (grad := t.grad) is not None}
     return list(distinct.values())

@@ -159,11 +159,14 @@ class Optimizer:
             parameter.
         """
         scale = self._scale_of(grad_scale)
-        updates = [
-            Update(parameter, parameter.grad, group, self._state_of(index, parameter))
-            for index, (parameter, group) in enumerate(self._parameters())
-            if parameter.grad is not None
-        ]
+        updates: list[Update] = []
+        index = -1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                index += 1
+                gradient = parameter.grad
+                if gradient is not None:
+                    updates.append(Update(parameter, gradient, group, self._state_of(index, parameter)))
         if updates:
             self._update(updates, scale)
 
@@ -193,7 +196,7 @@ class Optimizer:
         state = self.state.get(index)
         if state is None:
             state = self.state[index] = {"step": self._counter(0, parameter)}
-        if parameter.dtype == "float32":
+        if parameter._array.dtype == "float32":
             state.pop("master", None)
         elif "master" not in state:
             state["master"] = empty(parameter.shape, "float32", parameter.device)
@@ -206,11 +209,12 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; without `set_to_none`, keeps their memory and fills it with zeros."""
-        for parameter, _ in self._parameters():
-            if set_to_none:
-                parameter.grad = None
-            elif parameter.grad is not None:
-                _core.fill(parameter.grad._array, 0.0)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if set_to_none:
+                    parameter.grad = None
+                elif parameter.grad is not None:
+                    _core.fill(parameter.grad._array, 0.0)
 
     # -- saving and resuming --------------------------------------------------------------------
 
