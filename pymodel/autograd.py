@@ -267,7 +267,7 @@ def _step(node: Node, uses: dict[int, int]) -> None:
     # only heir to all of it.
     owned = _core.sole_heirs(results, slots)
     for source, result, own in zip(inputs, results, owned, strict=True):
-        if source is not None:
+        if source is not None and (result is not None or uses):
             _deliver(source, result, own, uses)
 
 
@@ -281,7 +281,7 @@ def _deliver(source: _Source, gradient: Any, owned: bool, uses: dict[int, int]) 
         return
     if wanted and source.requires_grad:
         _add_to_leaf(source, gradient, owned)
-    if source._hooks and source.grad is not None and id(source) in uses:
+    if uses and source._hooks and source.grad is not None and id(source) in uses:
         uses[id(source)] -= 1
         if uses[id(source)] == 0:
             for hook in source._hooks:
@@ -292,8 +292,9 @@ def _add_to_leaf(leaf: Tensor, gradient: Any, owned: bool) -> None:
     if leaf.grad is not None:
         _sum((leaf.grad._array, True), gradient, owned)
         return
-    array, own = _sum(None, gradient, owned)
-    leaf._set_grad(array if own else _copy(array))
+    if isinstance(gradient, PartialGradient):
+        gradient, owned = _sum(None, gradient, owned)
+    leaf._set_grad(gradient if owned else _copy(gradient))
 
 
 def _sum(total: _Gradient | None, gradient: Any, owned: bool) -> _Gradient:

@@ -135,8 +135,12 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise ValueError("from_numpy: the array is of foreign byte order; use pymodel.tensor, which copies")
     if any(stride < 0 for stride in array.strides):
         raise ValueError("from_numpy: the array has negative strides; pass array.copy()")
-    raw = array.view(np.uint16) if name in TRAVELS_AS_UINT16 else array
-    return Tensor(_core.from_numpy(raw, name))
+    return Tensor(_shared(array, name))
+
+
+def _shared(array: np.ndarray, name: str) -> _core.Array:
+    """The memory of a NumPy array of native byte order without negative strides; `name` is its dtype."""
+    return _core.from_numpy(array.view(np.uint16) if name in TRAVELS_AS_UINT16 else array, name)
 
 
 def from_dlpack(producer: Any) -> Tensor:
@@ -189,11 +193,12 @@ def tensor(
 
 
 def _from_host(array: np.ndarray, dtype: str | None, device: str | None) -> Tensor:
-    target = Device(device) if device is not None else get_default_device()
+    target = get_default_device() if device is None else device if device is CPU else Device(device)
     if dtype is None:
         dtype = "float32" if array.dtype == np.float64 else dtype_of(array)
     if target is CPU:
-        return from_numpy(np.array(array, dtype=numpy_dtype(dtype), order="C", copy=True))
+        own = np.array(array, dtype=numpy_dtype(dtype), order="C", copy=True)
+        return Tensor(_shared(own, dtype))
     dense = np.asarray(array, dtype=numpy_dtype(dtype), order="C")
     return Tensor(from_numpy(dense)._array.moved(target, False))
 

@@ -107,5 +107,6 @@ class RMSNorm(Module):
 
 def _check_width(layer: str, x: Tensor, width: int) -> None:
     """Without a weight the op cannot know the width that was meant."""
-    if x.ndim == 0 or x.shape[-1] != width:
-        raise ValueError(f"{layer}: x must have a last dimension of {width}, got shape {x.shape}")
+    shape = x._array.shape
+    if not shape or shape[-1] != width:
+        raise ValueError(f"{layer}: x must have a last dimension of {width}, got shape {shape}")

@@ -62,16 +62,21 @@ def element_name(argument: str, position: int, shape: Sequence[int]) -> str:
 
 
 def parameter_gradients(
-    weight: Tensor | None, bias: Tensor | None, columns: int, dtype: str
+    weight: Tensor | None, bias: Tensor | None
 ) -> tuple[_core.Array | None, _core.Array | None, bool]:
     """Where the gradients of weight and bias go, and whether they are added to what is there.
 
     The kernel accumulates into both or into neither.
     """
-    wanted = [p if p is not None and p.requires_grad else None for p in (weight, bias)]
-    present = [accumulation_buffer(p) for p in wanted if p is not None]
-    if present and all(buffer is not None for buffer in present):
-        buffers = [None if p is None else accumulation_buffer(p) for p in wanted]
-        return buffers[0], buffers[1], True
-    fresh = [None if p is None else _core.empty([columns], dtype, p._array.device) for p in wanted]
-    return fresh[0], fresh[1], False
+    first = weight if weight is not None and weight.requires_grad else None
+    second = bias if bias is not None and bias.requires_grad else None
+    dfirst = None if first is None else accumulation_buffer(first)
+    dsecond = None if second is None else accumulation_buffer(second)
+    found = (dfirst is not None) + (dsecond is not None)
+    if found and found == (first is not None) + (second is not None):
+        return dfirst, dsecond, True
+    return (
+        None if first is None else first._array.empty_like(),
+        None if second is None else second._array.empty_like(),
+        False,
+    )

@@ -161,15 +161,15 @@ def attention_qkvpacked(
     Source: the name and layout are flash-attention's flash_attn_qkvpacked_func.
     """
     packed = _packed_heads(qkv, heads)
-    arrays = [packed.select(2, i) for i in range(3)]
-    options = _options(arrays[0].shape, causal, scale, window, dropout_p)
+    packed_shape, shape = packed.shape, qkv.shape
+    arrays = [packed.select(2, 0), packed.select(2, 1), packed.select(2, 2)]
+    options = _options(packed_shape, causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, lengths, lengths, options)
     recorded = wants_grad(qkv, bias)
-    out, lse = _forward(call, arrays[0], arrays[2].shape, recorded)
-    shape = qkv.shape
+    out, lse = _forward(call, arrays[0], packed_shape, recorded)
     result = Tensor(out if heads is None else out.reshape([*shape[:2], shape[2] // 3]))
     if recorded:
-        packed_shape, wanted = packed.shape, qkv.requires_grad
+        wanted = qkv.requires_grad
 
         def backward(dout: _core.Array) -> tuple[Any, ...]:
             incoming = dense(dout) if heads is None else contiguous(dout).reshape(out.shape)
@@ -224,7 +224,7 @@ def _packed_heads(qkv: Tensor, heads: int | None) -> _core.Array:
 def _options(
     shape: tuple[int, ...], causal: bool, scale: float | None, window: Window, dropout_p: float
 ) -> tuple[float, int, int, float]:
-    """Scale, window and dropout as the kernel takes them; `shape` is that of q."""
+    """Scale, window and dropout as the kernel takes them; `shape` ends with head_dim."""
     left, right = -1, -1
     if isinstance(window, int):
         if window < 1:
@@ -251,7 +251,8 @@ def _call(
     """The checked arguments, and the bias with its four dimensions."""
     bias_array = _bias_array(bias)
     q, k, v = arrays
-    queries, keys = (None if x is None else integers(x, q.device) for x in (query_lengths, key_lengths))
+    queries = None if query_lengths is None else integers(query_lengths, q.device)
+    keys = None if key_lengths is None else integers(key_lengths, q.device)
     call = _core.AttentionCall(q, k, v, bias_array, queries, keys, *options, *_draw(options[-1]))
     return call, bias_array
 
@@ -273,9 +274,10 @@ def _forward(
     call: _core.AttentionCall, q: Tensor | _core.Array, v_shape: tuple[int, ...], recorded: bool
 ) -> tuple[_core.Array, _core.Array]:
     """Output and log-sum-exp; `recorded` says whether backward follows."""
-    batch, queries, heads = q.shape[0], q.shape[1], q.shape[-2]
-    out = _core.empty([batch, queries, heads, v_shape[-1]], q.dtype, q.device)
-    lse = _core.empty([batch, heads, queries], "float32", q.device)
+    batch, queries, heads, _ = q.shape
+    device = q.device
+    out = _core.empty([batch, queries, heads, v_shape[-1]], q.dtype, device)
+    lse = _core.empty([batch, heads, queries], "float32", device)
     _core.attention_forward(call, out, lse, recorded)
     return out, lse
 

@@ -64,7 +64,7 @@ def normalize(
         def backward(dy: _core.Array | None, dsum: _core.Array | None = None) -> tuple[Any, ...]:
             if dy is None:  # only the sum was used
                 return dsum, dsum, None, None
-            dweight, dbias, accumulate = parameter_gradients(weight, bias, saved.shape[1], saved.dtype)
+            dweight, dbias, accumulate = parameter_gradients(weight, bias)
             dx = _core.layer_norm_backward(
                 dy, dsum, saved, weight_array, mean, rstd, dweight, dbias, accumulate
             )
