@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,3 +23,8 @@ class Settings:
     def chosen(self, *dtypes: str) -> list[str]:
         """Those of a suite's dtypes that are wanted."""
         return [dtype for dtype in dtypes if dtype in self.dtypes]
+
+    @property
+    def torch_models(self) -> bool:
+        """Whether torch runs whole models beside us: it does so with those of transformers."""
+        return "torch" in self.peers and importlib.util.find_spec("transformers") is not None

@@ -94,7 +94,7 @@ def training_contest(
     ids, labels = rng.integers(1, sizes.vocab_size, (batch, length)), rng.integers(0, 2, batch)
     theirs: Any = None
     kind = BertForSequenceClassification
-    if {"torch", "transformers"} <= settings.peers:
+    if settings.torch_models:
         from benchmarks.peers import torch_encoders, torch_gpt2
 
         model, theirs = shared_weights(sizes, kind, dtype, torch_encoders.load_classifier)

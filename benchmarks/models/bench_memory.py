@@ -16,7 +16,7 @@ from benchmarks.settings import Settings
 
 def cases(settings: Settings) -> Iterator[Reading]:
     """Ours may not take more than torch; without torch there is nothing to compare."""
-    if not {"torch", "transformers"} <= settings.peers:
+    if not settings.torch_models:
         return
     sizes, batch, length = (SMALL, 12, 64) if settings.quick else (GPT2_124M, 4, 256)
     for dtype in settings.chosen("float32", "bfloat16"):

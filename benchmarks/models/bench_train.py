@@ -41,7 +41,7 @@ def contest(settings: Settings, title: str, sizes: Sizes, batch: int, length: in
     """The losses of the first steps must agree; without a peer, they must fall."""
     tokens = random_tokens(sizes, batch, length)
     theirs: Any = None
-    if {"torch", "transformers"} <= settings.peers:
+    if settings.torch_models:
         from benchmarks.peers import torch_gpt2
 
         model, theirs = shared_weights(sizes, dtype, torch_gpt2.load)
