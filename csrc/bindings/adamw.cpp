@@ -1,6 +1,5 @@
 #include <tuple>
 
-#include "bindings/kept_weights.h"
 #include "bindings/tensor_list.h"
 #include "ops/adamw/adamw_factors.h"
 
@@ -82,7 +81,6 @@ void run_adamw(const ArrayList& parameters, const ArrayList& grads, const ArrayL
   const Workspace workspace(device, 0, schedules.empty() ? 0 : adamw_device_workspace(args.list));
   args.workspace = workspace.data();
   PYMODEL_RUN(adamw, device, args);
-  weights_changed();
 }
 
 }  // namespace

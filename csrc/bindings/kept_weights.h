@@ -2,8 +2,8 @@
 //
 // Inside a block of Python's `packed_weights(module)` a KeptWeights is in use: of the weights it
 // was given it keeps the forms that products read, each made by the first product that needs it.
-// What changes weights (optimizers, load_state_dict) says so through weights_changed(), after which
-// all of them are packed anew.
+// What changes weights says so, after which they are packed anew: optimizers and load_state_dict
+// through weights_changed(), writes into tensors through memory_written().
 #pragma once
 
 #include <cstdint>
@@ -30,12 +30,20 @@ class KeptWeights {
 
   // The form that `g` reads, or null: b is none of the weights, or such a product packs nothing.
   KeptWeight* find(const Gemm& g, const Array& b);
+  void written(const Array& array);
   int64_t bytes() const;  // of all forms
 
+  bool is_open = false;  // until its block ends
+
  private:
+  static constexpr size_t kMostForms = 8;  // of one weight: as stored, transposed, and parts of it
+
+  void forget();  // what was packed; the memory stays
+
   std::vector<Array> weights_;  // keeps their memory from being handed out again
   // By the address of a weight's first element.
   std::unordered_map<const void*, std::vector<std::unique_ptr<KeptWeight>>> forms_;
+  std::unordered_set<const Storage*> storages_;
   int64_t version_;
 };
 
@@ -43,5 +51,6 @@ class KeptWeights {
 KeptWeight* find_kept_weight(const Gemm& g, const Array& b);
 
 void weights_changed();
+void memory_written(const Array& array);
 
 }  // namespace pymodel

@@ -2,7 +2,6 @@
 
 #include <tuple>
 
-#include "bindings/kept_weights.h"
 #include "bindings/tensor_list.h"
 
 namespace pymodel {
@@ -50,7 +49,6 @@ void run_sgd(const ArrayList& parameters, const ArrayList& grads, const ArrayLis
   args.device_grad_scale =
       device_scalar<float>(check, "grad_scale", device_grad_scale, DType::float32, *parameters[0]);
   PYMODEL_RUN(sgd, parameters[0]->device(), args);
-  weights_changed();
 }
 
 }  // namespace

@@ -11,10 +11,10 @@
 // products and adds 32 of them at a time, so that sums come out nearer to the truth than those of a
 // chain of float32 multiply-adds.
 //
-// The unit takes subnormal numbers for zero and has no use for infinities, whose parts are not
-// theirs to split. A panel therefore knows its largest magnitude. Within [2^-90, 2^127) parts that
-// are lost are below 2^-36 of it; any other panel, unless it is all zeros, has to be multiplied in
-// float32 (split_in_range).
+// The unit takes subnormal numbers for zero, results too, and has no use for infinities, whose
+// parts are not theirs to split. A panel therefore knows its largest magnitude. Two panels within
+// [2^-90, 2^127), whose magnitudes multiply to 2^-90 at least, lose less than 2^-36 of those; any
+// others, unless one is all zeros, have to be multiplied in float32 (splits_in_range).
 //
 // Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
 // Higher-Precision Computations", ARITH 2019.
@@ -160,14 +160,23 @@ static void pack_tile_panels(const TileSource<float>& from, int64_t lines, int64
                 });
 }
 
-// Whether a panel's parts stand for its elements.
-PYMODEL_INLINE bool split_in_range(const char* panel, int64_t depth) {
-  constexpr uint32_t kLeast = (127 - 90) << 23, kLimit = (127 + 127) << 23;  // 2^-90, 2^127
+// The bits of a panel's largest magnitude.
+PYMODEL_INLINE uint32_t panel_magnitude(const char* panel, int64_t depth) {
   const Words range =
       *reinterpret_cast<const Words*>(panel + split_panel_bytes(depth) - kSplitRangeBytes);
   uint32_t largest = 0;
   for (int i = 0; i < kLanes; ++i) largest = range[i] > largest ? range[i] : largest;
-  return largest == 0 || (largest >= kLeast && largest < kLimit);
+  return largest;
+}
+
+// Whether two panels' parts stand for their elements in a product.
+static inline bool splits_in_range(const char* a, const char* b, int64_t depth) {
+  constexpr uint32_t kLeast = 127 - 90, kLimit = 127 + 127, kLeastProduct = 2 * 127 - 90;
+  const uint32_t of_a = panel_magnitude(a, depth), of_b = panel_magnitude(b, depth);
+  const uint32_t exponent_a = of_a >> 23, exponent_b = of_b >> 23;
+  if (exponent_a >= kLimit || exponent_b >= kLimit) return false;
+  if (of_a == 0 || of_b == 0) return true;
+  return exponent_a >= kLeast && exponent_b >= kLeast && exponent_a + exponent_b >= kLeastProduct;
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
 def constant_(x: Tensor, value: float) -> Tensor:
     """One value everywhere."""
     if _enabled.get():
+        _core.memory_written(x._array)
         _core.fill(x._array, float(value))
     return x
 

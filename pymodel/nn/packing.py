@@ -22,10 +22,10 @@ def packed_weights(module: Module) -> Iterator[_core.KeptWeights]:
     The fewer rows a batch has, the more of its time that saves. Results are the same bits.
 
     The copies live until the end of the block. They take once to one and a half times the memory of the
-    weights, and as much again where gradients flow through them. An optimizer's step and `load_state_dict`
-    make them be packed anew. Whoever changes a weight within the block by other means, such as through its
-    NumPy view, calls `nn.weights_changed()`. The block holds for the thread that opened it. Weights on
-    other devices are left alone.
+    weights, and as much again where gradients flow through them. Optimizers, `load_state_dict` and changes
+    in place make them be packed anew. Who changes a weight within the block by other means, its NumPy view or
+    DLPack, calls `nn.weights_changed()`. The block holds for the thread that opened it. Weights on other
+    devices are left alone.
 
     Args:
         module: whose parameters of two dimensions are kept.

@@ -248,6 +248,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
             "on the CPU assign to x.numpy()[...]"
         )
     region = _region(x._array, parts)
+    _core.memory_written(region)
     if isinstance(value, (int, float, np.generic)):
         _core.fill(region, value.item() if isinstance(value, np.generic) else value)
     else:

@@ -63,13 +63,15 @@ def _invert(self: Tensor) -> Tensor:
 
 
 def _check_in_place(name: str, target: Tensor, *sources: Any) -> None:
-    """In-place changes are not recorded, so nothing may ask for a gradient through them."""
+    """In-place changes are not recorded, so nothing may ask for a gradient through them; that there is one,
+    whoever keeps the weights packed has to know."""
     involved = (target, *(s for s in sources if isinstance(s, Tensor)))
     if is_grad_enabled() and any(t.requires_grad for t in involved):
         raise RuntimeError(
             f"{name}: a change in place is not recorded for backward; "
             "do it inside pymodel.no_grad(), or write it as a new tensor"
         )
+    _core.memory_written(target._array)
 
 
 def _in_place(name: str) -> Callable[[Tensor, Any], Tensor]:

@@ -84,6 +84,7 @@ def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 def _fill(kernel: Callable[..., None], x: Tensor, location: float, scale: float) -> Tensor:
     array = x._array
+    _core.memory_written(array)
     target = array if array.contiguous else array.empty_like()
     kernel(target.reshape([target.numel]), location, scale, *next_offset())
     if target is not array:

@@ -169,6 +169,7 @@ class Optimizer:
                     updates.append(Update(parameter, gradient, group, self._state_of(index, parameter)))
         if updates:
             self._update(updates, scale)
+            _core.weights_changed()
 
     def _scale_of(self, grad_scale: float | Tensor) -> GradScale:
         if isinstance(grad_scale, Tensor) and grad_scale.device != "cpu":

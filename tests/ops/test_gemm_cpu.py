@@ -60,6 +60,7 @@ SPLIT_SHAPES = [
     (300, 1100, 200),  # neither: all is packed for all
     (270, 100, 1100),  # two ranges of k, whose sums are added
     (2060, 140, 66),  # over one block's rows: columns stay packed
+    (2080, 4200, 64),  # over one block's rows, with columns that tasks pack
     (270, 2090, 1100),  # over one block's columns
 ]
 
@@ -105,7 +106,9 @@ def test_gemm_of_float32_keeps_its_bits_of_every_element() -> None:
         assert ours <= 2 * theirs
 
 
-@pytest.mark.parametrize("scales", [(2.0**-110, 1.0), (2.0**127, 2.0**-20), (2.0**-100, 2.0**100)])
+@pytest.mark.parametrize(
+    "scales", [(2.0**-110, 1.0), (2.0**127, 2.0**-20), (2.0**-100, 2.0**100), (2.0**-60, 2.0**-60)]
+)
 def test_gemm_of_float32_reaches_to_the_ends_of_the_range(scales: tuple[float, float]) -> None:
     a, b = (
         (np.clip(draw(*shape, seed=i), -1.9, 1.9) * scale).astype(np.float32)
@@ -139,6 +142,7 @@ BLOCK_SHAPES = [
     (140, 90, 200),  # few columns: threads take rows of their own; dense rows of A are read in place
     (90, 600, 200),  # A is packed for all threads
     (1300, 100, 1100),  # two blocks of rows and of k
+    (257, 8, 1024),  # where caches are small, a last block of fewer rows than threads have shares
 ]
 
 

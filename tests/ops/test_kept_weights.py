@@ -2,7 +2,8 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,38 @@ def test_few_rows_keep_nothing() -> None:
         assert kept.nbytes == 0
 
 
+class Shrinking(pm.optim.Optimizer):
+    """An optimizer that is not ours."""
+
+    def __init__(self, parameters: Iterator[nn.Parameter]) -> None:
+        super().__init__(parameters, {"lr": 0.5})
+
+    def _update(self, updates: list[Any], scale: Any) -> None:
+        for update in updates:
+            update.parameter.numpy()[:] *= 0.5
+
+
+def through_numpy(weight: pm.Tensor) -> None:
+    weight.numpy()[:] = 1.0
+    nn.weights_changed()
+
+
+def one_row(weight: pm.Tensor) -> None:
+    weight[3] = 7.0
+
+
+CHANGES: list[Callable[[pm.Tensor], object]] = [
+    through_numpy,
+    one_row,
+    lambda weight: weight.copy_(pm.tensor(draw(*weight.shape, seed=5), dtype=weight.dtype)),
+    lambda weight: weight.fill_(0.5),
+    lambda weight: weight.mul_(3.0),
+    lambda weight: weight[:4].zero_(),
+    nn.init.normal_,
+    nn.init.ones_,
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_changed_weights_are_packed_anew(dtype: str) -> None:
     maps, x = Maps(128, 512, dtype), draw(300, 128)
@@ -102,11 +135,14 @@ def test_changed_weights_are_packed_anew(dtype: str) -> None:
         check()
         pm.optim.SGD(maps.parameters(), lr=1.0).step()
         check()
+        Shrinking(maps.parameters()).step()
+        check()
         maps.load_state_dict({name: 2 * draw(*value.shape) for name, value in maps.state_dict().items()})
         check()
-        maps.up.weight.numpy()[:] = 1.0
-        nn.weights_changed()
-        check()
+        for change in CHANGES:
+            with no_grad():
+                change(maps.up.weight)
+            check()
     for before, after in itertools.pairwise(seen):
         assert not np.array_equal(before, after)
 
@@ -141,6 +177,19 @@ def test_a_block_ends_when_an_exception_leaves_it() -> None:
     with no_grad():
         maps(pm.tensor(draw(300, 128), dtype="float32"))
     assert kept.nbytes == 0
+
+
+def test_a_block_may_end_in_another_thread() -> None:
+    maps, x = Maps(128, 512, "float32"), pm.tensor(draw(300, 128), dtype="float32")
+    block = nn.packed_weights(maps)
+    block.__enter__()
+    with no_grad():
+        plain = maps(x).numpy()
+        ending = threading.Thread(target=block.__exit__, args=(None, None, None))
+        ending.start()
+        ending.join()
+        maps.up.weight.numpy()[:] = 0.0  # nothing keeps it any more
+        assert not np.array_equal(maps(x).numpy(), plain)
 
 
 def test_an_operand_is_not_taken_for_a_weight() -> None:

@@ -39,7 +39,7 @@ struct Gemm {
   bool tf32 = false;
   void* workspace = nullptr;  // gemm_workspace or gemm_device_workspace bytes, aligned to 64
   // On the CPU, for the packed form of a B that other products will have too: gemm_kept_bytes
-  // bytes, aligned to 64, which are written unless `is_kept`, and else read instead of B. May be
+  // bytes, aligned to 64, which are written unless `is_kept`, and read instead of B. May be
   // null.
   void* kept_b = nullptr;
   bool is_kept = false;

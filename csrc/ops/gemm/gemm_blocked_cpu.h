@@ -209,6 +209,7 @@ static void multiply_rows(const Gemm& g, Block block, const Team& team, float* p
   const int64_t begin = team.begin(panels) * kPanelRows;
   block.row += begin;
   block.rows = smaller(team.end(panels) * kPanelRows, block.rows) - begin;
+  if (block.rows <= 0) return;
   sums.data += begin * sums.ld;
   packed_a += begin * packed_depth<T>(block.depth);
   const Team alone = {0, 1};

@@ -1,7 +1,7 @@
 // CPU gemm: few rows, as in decoding one token, are multiplied without packing, since each weight
 // is used only once or a few times there (gemm_few_rows_cpu.h). All other products are blocked
-// (gemm_blocked_cpu.h), those of bfloat16 on the matrix unit where there is one
-// (gemm_tiles_cpu.h).
+// (gemm_blocked_cpu.h), those of bfloat16 and the larger ones of float32 on the matrix unit where
+// there is one (gemm_tiles_cpu.h).
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "ops/gemm/gemm_blocked_cpu.h"

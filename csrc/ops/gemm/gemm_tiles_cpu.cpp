@@ -138,7 +138,7 @@ static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float
                             const char* b, float* sums, bool accumulate, TileAhead ahead) {
   alignas(64) float fresh[kTilePanelLines * kTilePanelLines];
   float* const tile = accumulate ? fresh : sums;
-  if (split_in_range(a, block.depth) && split_in_range(b, block.depth)) {
+  if (splits_in_range(a, b, block.depth)) {
     multiply_split_panels(a, b, tile_steps(block.depth), at.rows, at.columns, tile, ahead);
   } else {
     multiply_plainly(block, at, tile);
@@ -262,7 +262,8 @@ static void product_in_tiles(const Gemm& g) {
     for (int64_t row = 0; row < m; row += plan.rows) {
       for (int64_t start = 0; start < k; start += plan.depth) {
         const int64_t depth = smaller(plan.depth, k - start);
-        const bool b_is_packed = kept != nullptr || (row > 0 && k <= plan.depth);
+        const bool by_block_before = !plan.own_strips && row > 0 && k <= plan.depth;
+        const bool b_is_packed = kept != nullptr || by_block_before;
         char* const b = kept == nullptr ? packed_b
                                         : kept + gemm_kept_tiles(g.a.dtype, n, k, start) +
                                               column / kTilePanelLines * panel_bytes<T>(depth);
