@@ -72,10 +72,14 @@ def add_gradients(draws: Draws, theirs: Any, exact: Any, ours: Any) -> None:
 
 
 def add_weights(draws: Draws, theirs: Any, exact: Any, ours: Any) -> None:
-    """Takes the values of all parameters but the keys' biases, which Adam moves by whole steps of noise."""
+    """Takes the values of all parameters but those whose gradient is noise, which Adam moves by whole steps.
+
+    They are the keys' biases, and those of the two ends of an answer: each is added to the logits of all
+    positions, of which a softmax is taken.
+    """
     found = [dict(model.named_parameters()) for model in (ours, theirs, exact)]
     for name in found[0]:
-        if not name.endswith(KEY_BIASES):
+        if not name.endswith((*KEY_BIASES, "qa_outputs.bias")):
             draws.add(name, *(f[name] for f in found))
 
 
