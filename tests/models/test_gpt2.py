@@ -382,17 +382,6 @@ def test_gpt2_bad_input_is_named(arguments, error, message):
         model(**arguments)
 
 
-def test_gpt2_ids_that_are_their_own_labels_are_checked_and_left_as_they_are():
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=61, n_positions=23, n_embd=24, n_layer=1, n_head=3)).eval()
-    ids = random_ids(61)
-    before = ids.copy()
-    assert model(ids, labels=ids).loss.item() == model(ids, labels=ids.copy()).loss.item()
-    assert np.array_equal(ids, before)
-    ids[1, 2] = -100  # a label, but no token
-    with pytest.raises(ValueError, match="input_ids must lie between 0 and 60, got -100"):
-        model(ids, labels=ids)
-
-
 def test_gpt2_cache_errors_are_named():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=61, n_positions=5, n_embd=24, n_layer=1, n_head=3)).eval()
     cache = model([[1, 2, 3, 4]], use_cache=True).past_key_values
