@@ -62,16 +62,25 @@ static inline GemmTilePlan gemm_bfloat16_tile_plan(int64_t m, int64_t n, int64_t
   return plan;
 }
 
-// float32 in three parts (cpu/tile_split.h). k is cut shorter, since sums begin anew there and are
-// the nearer to the truth. Three parts are 1.5 times as large as what they are made of and had
-// better not leave the cache: tasks pack their own rows where all columns fit into the cache, their
-// own columns where there are enough of those or few rows, else all share what is packed.
+// How deep the products of float32 go before their sums begin anew, which keeps those near to the
+// truth; not so deep that the parts of n columns take more than a mebibyte, if that leaves enough.
+// The same for any m, as kept panels serve products of any.
+static inline int64_t gemm_float_depth(int64_t n, int64_t k) {
+  constexpr int64_t kDeepest = 1024, kLeast = 256, kBytes = int64_t{1} << 20;
+  const int64_t fitting = kBytes / (6 * tile_round(n)) / 32 * 32;
+  const bool fits = fitting >= kLeast && fitting < kDeepest;
+  return tile_part(k, fits ? fitting : kDeepest);
+}
+
+// float32 in three parts (cpu/tile_split.h). Three parts are 1.5 times as large as what they are
+// made of and had better not leave the cache: tasks pack their own rows where all columns fit into
+// the cache, their own columns where there are enough of those or few rows, else all share what is
+// packed.
 static inline GemmTilePlan gemm_float_tile_plan(int64_t m, int64_t n, int64_t k) {
-  constexpr int64_t kDepth = 1024, kFewRows = 256, kLeastRows = 64, kLeastColumns = 64;
-  constexpr int64_t kMostColumns = 256;
+  constexpr int64_t kFewRows = 256, kLeastRows = 64, kLeastColumns = 64, kMostColumns = 256;
   GemmTilePlan plan;
   plan.rows = tile_part(m, kTileBlockRows);
-  plan.depth = tile_part(k, kDepth);
+  plan.depth = gemm_float_depth(n, k);
   plan.columns = k <= plan.depth ? tile_round(n) : tile_part(n, kTileBlockColumns);
   plan.panel_bytes = 32 * 6 * plan.depth + 64;
   plan.own_rows = m > kFewRows && plan.columns / 32 * plan.panel_bytes <= second_level_cache() / 2;
