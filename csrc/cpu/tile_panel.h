@@ -34,6 +34,35 @@ struct TileSource {
   }
 };
 
+// a0 b0 a1 b1 of each four words of two vectors, or with start = 2 the other halves of the fours.
+template <int s>
+PYMODEL_INLINE Vec interleave_quarters(Vec a, Vec b) {
+  return __builtin_shufflevector(a, b, s, s + 16, s + 1, s + 17, s + 4, s + 20, s + 5, s + 21,  //
+                                 s + 8, s + 24, s + 9, s + 25, s + 12, s + 28, s + 13, s + 29);
+}
+
+// Vectors 4 q to 4 q + 3 of a transposed block of 16 x 16 words, whose rows lie `stride` apart.
+// Loads put four words at a time into place, so that half the shuffles of transpose() are left.
+PYMODEL_INLINE void fetch_turned(const float* rows, int64_t stride, int q, Vec (&turned)[4]) {
+  Vec v[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const float* at = rows + i * stride + 4 * q;
+    __m512 all = _mm512_zextps128_ps512(_mm_loadu_ps(at));
+    all = _mm512_mask_broadcast_f32x4(all, 0x00f0, _mm_loadu_ps(at + 4 * stride));
+    all = _mm512_mask_broadcast_f32x4(all, 0x0f00, _mm_loadu_ps(at + 8 * stride));
+    all = _mm512_mask_broadcast_f32x4(all, 0xf000, _mm_loadu_ps(at + 12 * stride));
+    v[i] = (Vec)all;
+  }
+  const Vec low02 = interleave_quarters<0>(v[0], v[2]), low13 = interleave_quarters<0>(v[1], v[3]);
+  const Vec high02 = interleave_quarters<2>(v[0], v[2]);
+  const Vec high13 = interleave_quarters<2>(v[1], v[3]);
+  turned[0] = interleave_quarters<0>(low02, low13);
+  turned[1] = interleave_quarters<2>(low02, low13);
+  turned[2] = interleave_quarters<0>(high02, high13);
+  turned[3] = interleave_quarters<2>(high02, high13);
+}
+
 // The 32 k of each of 16 lines, one line a vector.
 PYMODEL_INLINE void fetch_lines(const TileSource<bfloat16>& from, int lines, int depth,
                                 Vec (&tile)[16]) {

@@ -102,10 +102,6 @@ PYMODEL_INLINE SplitRows arrange_rows(const TileSource<float>& from, int lines, 
   const bool columns_dense = from.stride_line == 1 && from.stride_k != 1;
   const bool dense = columns_dense || from.stride_k == 1;
   const int64_t stride = columns_dense ? from.stride_k : from.stride_line;
-  if (columns_dense) {
-    // The same lines further along k: too short a run of memory to be foreseen by the hardware.
-    for (int k = 0; k < kTileDepth; ++k) __builtin_prefetch(from.at + (kTileDepth + k) * stride);
-  }
   if (dense && columns_dense == by_k && lines >= kTileRows && depth >= kTileDepth) {
     return {from.at, from.at + 16 * from.stride_k, stride};
   }
@@ -127,10 +123,38 @@ PYMODEL_INLINE SplitRows arrange_rows(const TileSource<float>& from, int lines, 
   return {kept, kept + kTileRows * 16, 16};
 }
 
+// A whole tile of which lines and k are the other way round, as it is read; returns the largest
+// magnitudes. `near` and `far` are blocks of 16 x 16 whose columns become rows of the tile.
+static Words pack_turned_tile(const float* near, const float* far, int64_t stride, char* tile) {
+  Words largest = {};
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; ++q) {
+    Vec low[4], high[4];
+    fetch_turned(near, stride, q, low);
+    fetch_turned(far, stride, q, high);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      largest = larger(larger(largest, magnitude(low[i])), magnitude(high[i]));
+      store_words(low[i], high[i], tile + (4 * q + i) * kTileRowBytes);
+    }
+  }
+  return largest;
+}
+
 // The tiles of all parts, kTileStepBytes apart; returns the largest magnitudes. A word holds
 // elements k and k + 16 of its step, in A as in B, so that no vector has to be shuffled.
 template <bool by_k>
 static Words pack_split_tile(const TileSource<float>& from, int lines, int depth, char* tile) {
+  const bool columns_dense = from.stride_line == 1 && from.stride_k != 1;
+  const int64_t stride = columns_dense ? from.stride_k : from.stride_line;
+  if (columns_dense) {
+    // The same lines further along k: too short a run of memory to be foreseen by the hardware.
+    for (int k = 0; k < kTileDepth; ++k) __builtin_prefetch(from.at + (kTileDepth + k) * stride);
+  }
+  const bool whole = lines >= kTileRows && depth >= kTileDepth;
+  if (whole && columns_dense != by_k && (columns_dense || from.stride_k == 1)) {
+    return pack_turned_tile(from.at, from.at + 16 * from.stride_k, stride, tile);
+  }
   alignas(64) float kept[2 * kTileRows * 16];
   const SplitRows rows = arrange_rows<by_k>(from, lines, depth, kept);
   Words largest = {};

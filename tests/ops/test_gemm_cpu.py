@@ -59,6 +59,7 @@ SPLIT_SHAPES = [
     (530, 500, 70),  # so few that they fit into a cache: tasks pack their own rows
     (300, 1100, 200),  # neither: all is packed for all
     (270, 100, 1100),  # two ranges of k, whose sums are added
+    (290, 600, 290),  # two ranges, so that the packed columns fit into a cache
     (2060, 140, 66),  # over one block's rows: columns stay packed
     (2080, 4200, 64),  # over one block's rows, with columns that tasks pack
     (270, 2090, 1100),  # over one block's columns

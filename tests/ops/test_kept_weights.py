@@ -50,8 +50,11 @@ def assert_same(kept: Iterator[np.ndarray], plain: Iterator[np.ndarray]) -> None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-# whole panels; ragged ones; two ranges of k for every dtype and form, and over one block of columns
-@pytest.mark.parametrize(("rows", "width", "hidden"), [(512, 192, 320), (333, 197, 301), (140, 70, 4500)])
+# whole panels; ragged ones; two ranges of k for every dtype and form, and over one block of columns;
+# ranges that let packed columns fit into a cache
+@pytest.mark.parametrize(
+    ("rows", "width", "hidden"), [(512, 192, 320), (333, 197, 301), (140, 70, 4500), (300, 600, 350)]
+)
 def test_kept_weights_give_the_same_bits(rows: int, width: int, hidden: int, dtype: str) -> None:
     maps, x = Maps(width, hidden, dtype), draw(rows, width)
     plain = list(results(maps, x, dtype))

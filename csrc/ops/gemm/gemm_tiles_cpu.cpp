@@ -72,7 +72,7 @@ static bool rows_lie_in_lines(const TensorView& a) {
 // Packs what the tasks share: A, and B where strips are not packed by the tasks themselves.
 template <typename T>
 static void pack_block(const TileBlock& block) {
-  constexpr int64_t kGroup = (sizeof(T) == 4 ? 4 : 2) * kTilePanelLines;
+  constexpr int64_t kGroup = 2 * kTilePanelLines;
   const int64_t whole = block.in_place ? block.rows / kTilePanelLines * kTilePanelLines : 0;
   const int64_t rows = block.plan.own_rows ? 0 : block.rows - whole;
   const int64_t a_tasks = blocks(rows, kGroup);
