@@ -159,16 +159,19 @@ def linear(
     save: bool,
     /,
 ) -> tuple[Array, Array, Array | None]: ...
-def linear_input_gradient(
+def linear_backward(
     dz: Array,
+    x_rows: Array,
     weight: Array,
     transposed: bool,
-    like: Array,
-    activation: str = "none",
-    preactivation: Array | None = None,
+    like: Array | None,
+    activation: str,
+    preactivation: Array | None,
+    weight_wanted: bool,
+    weight_target: Array | None,
+    bias_wanted: bool,
     /,
-) -> Array: ...
-def linear_weight_gradient(x: Array, dz: Array, transposed: bool, target: Array | None, /) -> Array: ...
+) -> tuple[Array | None, Array | None, Array | None]: ...
 
 # -- elementwise.cpp ----------------------------------------------------------------------------------
 

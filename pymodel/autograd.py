@@ -91,15 +91,21 @@ class Node:
     """One recorded operation: where its inputs came from, and how gradients pass on to them.
 
     It does not hold computed inputs, so they stay in memory only while a backward function needs
-    them. An entry of `inputs` is None where no gradient goes.
+    them. An entry of `inputs` is None where no gradient goes. `takes_so_far` is explained in `record`.
     """
 
-    __slots__ = ("backward", "gradients", "inputs", "name", "order")
+    __slots__ = ("backward", "gradients", "inputs", "name", "order", "takes_so_far")
 
     def __init__(
-        self, name: str, inputs: Sequence[Tensor | None], backward: Callable[..., Any], outputs: int
+        self,
+        name: str,
+        inputs: Sequence[Tensor | None],
+        backward: Callable[..., Any],
+        outputs: int,
+        takes_so_far: bool,
     ) -> None:
         self.name = name
+        self.takes_so_far = takes_so_far
         self.inputs: tuple[_Source | None, ...] = tuple([_source(x) for x in inputs])
         self.backward: Callable[..., Any] | None = backward
         self.gradients: list[_Gradient | None] = [None] * outputs
@@ -153,6 +159,7 @@ def record(
     outputs: Tensor | Sequence[Tensor],
     inputs: Sequence[Tensor | None],
     backward: Callable[..., Any],
+    takes_so_far: bool = False,
 ) -> None:
     """Puts an operation on the tape.
 
@@ -160,9 +167,13 @@ def record(
     returns one entry per input. It may return the very gradient it was given, or a view of it, but
     no memory that it keeps or returns for another input. It should capture arrays it needs and
     flags, not tensors, which would stay in memory with it.
+
+    With `takes_so_far` it gets one more argument: what later uses of the first input have given for its
+    gradient so far, or None. It returns the sum of that and its own share, which its kernel adds while it
+    writes, where the walk would need one more pass over memory.
     """
     results = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    node = Node(name, inputs, backward, len(results))
+    node = Node(name, inputs, backward, len(results), takes_so_far)
     for index, result in enumerate(results):
         result.requires_grad = True
         result._node = node
@@ -260,6 +271,8 @@ def _step(node: Node, uses: dict[int, int]) -> None:
     if function is None or slots.count(None) == len(slots):
         results: Any = (None,) * len(inputs)
     else:
+        if node.takes_so_far:
+            slots.append(_taken_gradient(inputs[0]))
         results = function(*[None if slot is None else slot[0] for slot in slots])
         if not isinstance(results, tuple):
             results = (results,)
@@ -269,6 +282,16 @@ def _step(node: Node, uses: dict[int, int]) -> None:
     for source, result, own in zip(inputs, results, owned, strict=True):
         if source is not None and (result is not None or uses):
             _deliver(source, result, own, uses)
+
+
+def _taken_gradient(source: _Source | None) -> _Gradient | None:
+    """What has been delivered to the node that made a tensor, which then holds it no longer."""
+    if not isinstance(source, tuple):
+        return None
+    node, index = source
+    gradient: _Gradient | None = node.gradients[index]
+    node.gradients[index] = None
+    return gradient
 
 
 def _deliver(source: _Source, gradient: Any, owned: bool, uses: dict[int, int]) -> None:

@@ -91,6 +91,27 @@ def test_autograd_non_scalar_root_takes_a_gradient():
     assert x.grad.tolist() == [3.0, 30.0]
 
 
+def test_autograd_operations_may_add_what_later_uses_gave():
+    x = leaf(1.0, 2.0)
+    given: list[Any] = []
+
+    def backward(dy, so_far):
+        given.append(None if so_far is None else so_far.numpy().tolist())
+        return dy if so_far is None else pm.tensor(dy.numpy() + so_far.numpy())._array
+
+    def passed_on(value):
+        result = pm.Tensor(value._array)
+        record("passed_on", result, (value,), backward, takes_so_far=True)
+        return result
+
+    middle = x * 1.0
+    y = passed_on(middle) * 2.0 + middle * 3.0 + middle * 5.0
+    (passed_on(x) + y + x).backward(pm.tensor(np.array([1.0, 10.0], np.float32)))
+    # A leaf has its gradients in `.grad`, with those of earlier walks, and none to hand out.
+    assert given == [None, [8.0, 80.0]]
+    assert x.grad.tolist() == [12.0, 120.0]
+
+
 # -- recording or not -------------------------------------------------------------------------------
 
 

@@ -1,10 +1,11 @@
-#include "ops/reduce/reduce.h"
+#include "bindings/reduce.h"
 
 #include <cmath>
 #include <optional>
 
 #include "bindings/elementwise.h"
 #include "bindings/transfer.h"
+#include "ops/reduce/reduce.h"
 
 namespace pymodel {
 namespace {
@@ -171,6 +172,10 @@ bool all_finite(const Array& x) {
 }
 
 }  // namespace
+
+Array sum_of_rows(const Array& rows) {
+  return run_reduce("sum", rows, nullptr, Dims{0}, false, 1.0f, nullptr);
+}
 
 PYMODEL_BINDINGS(m) {
   // dims: None for all. Returns `out`, made here when it is not given.

@@ -61,7 +61,8 @@ def normalize(
     if wants_grad(x, residual, weight, bias):
         x_wanted, residual_wanted = x.requires_grad, residual is not None and residual.requires_grad
 
-        def backward(dy: _core.Array | None, dsum: _core.Array | None = None) -> tuple[Any, ...]:
+        # `dsum` is what reached the sum by itself, or x where there is no residual.
+        def backward(dy: _core.Array | None, dsum: _core.Array | None) -> tuple[Any, ...]:
             if dy is None:  # only the sum was used
                 return dsum, dsum, None, None
             dweight, dbias, accumulate = parameter_gradients(weight, bias)
@@ -75,5 +76,5 @@ def normalize(
                 dbias = None if dbias is None else ACCUMULATED
             return dx, dresidual, dweight, dbias
 
-        record(op, outputs, (x, residual, weight, bias), backward)
+        record(op, outputs, (x, residual, weight, bias), backward, takes_so_far=residual is None)
     return result if residual is None else outputs

@@ -55,9 +55,8 @@ def linear(
             if pre is not None and activation is not None:
                 dz = pre.empty_like()
                 _core.activation_backward(activation, pre, _core.rows(dy), dz)
-            dx = _core.linear_input_gradient(dz, w, transposed, dy) if x_wanted else None
-            dweight = weight_gradient(weight, x_rows, dz, transposed)
-            return dx, dweight, bias_gradient(bias, dz), dy
+            like = dy if x_wanted else None
+            return *affine_gradients(dz, x_rows, weight, bias, transposed, like), dy
 
         record("linear", result, (x, weight, bias, residual), backward)
     return result
@@ -118,31 +117,47 @@ def mlp(
         x_wanted = x.requires_grad
 
         def backward(dy: _core.Array) -> tuple[Any, ...]:
-            dweight2 = weight_gradient(weight2, hidden, dy, transposed)
-            dpre = _core.linear_input_gradient(dy, w2, transposed, hidden, activation, pre)
-            dweight1 = weight_gradient(weight1, x_rows, dpre, transposed)
-            dx = _core.linear_input_gradient(dpre, w1, transposed, dy) if x_wanted else None
-            dbias1, dbias2 = bias_gradient(bias1, dpre), bias_gradient(bias2, dy)
+            dpre, dweight2, dbias2 = affine_gradients(
+                dy, hidden, weight2, bias2, transposed, hidden, activation, pre
+            )
+            like = dy if x_wanted else None
+            dx, dweight1, dbias1 = affine_gradients(dpre, x_rows, weight1, bias1, transposed, like)
             return dx, dweight1, dbias1, dweight2, dbias2, dy
 
         record("mlp", result, (x, weight1, bias1, weight2, bias2, residual), backward)
     return result
 
 
-def weight_gradient(weight: Tensor, x: _core.Array, dz: _core.Array, transposed: bool) -> Any:
-    """dweight = dz^T x, (out, in), or its transpose; added to `.grad` in place where there is one."""
-    if not weight.requires_grad:
-        return None
-    buffer = accumulation_buffer(weight)
-    dweight = _core.linear_weight_gradient(x, dz, transposed, buffer)
-    return dweight if buffer is None else ACCUMULATED
+def affine_gradients(
+    dz: _core.Array,
+    x: _core.Array,
+    weight: Tensor,
+    bias: Tensor | None,
+    transposed: bool,
+    like: _core.Array | None,
+    activation: str = "none",
+    preactivation: _core.Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """The gradients of x, weight and bias of z = x weight^T + bias, for those that are wanted.
 
+    dx = dz weight * f'(preactivation),  dweight = dz^T x,  dbias = sum of dz over the rows
 
-def bias_gradient(bias: Tensor | None, dz: _core.Array) -> _core.Array | None:
-    """dbias = sum of dz over the rows."""
-    if bias is None or not bias.requires_grad:
-        return None
-    return _core.reduce("sum", _core.rows(dz), None, [0])
+    Where the weight has a `.grad`, dweight is added to it in place.
+
+    Args:
+        dz: (..., out).
+        x: (rows, in).
+        like: whose leading dimensions dx gets; None where dx is not wanted.
+        activation: f, whose result x is, or "none".
+        preactivation: (rows, in), what went into f, or None.
+    """
+    wanted = weight.requires_grad
+    buffer = accumulation_buffer(weight) if wanted else None
+    bias_wanted = bias is not None and bias.requires_grad
+    dx, dweight, dbias = _core.linear_backward(
+        dz, x, weight._array, transposed, like, activation, preactivation, wanted, buffer, bias_wanted
+    )
+    return dx, dweight if buffer is None else ACCUMULATED, dbias
 
 
 def _array(tensor: Tensor | None) -> _core.Array | None:

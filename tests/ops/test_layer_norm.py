@@ -54,6 +54,25 @@ def test_layer_norm_with_residual(uses: str, dtype: str) -> None:
     check_op(ours, theirs, [draw(9, 40), draw(40), draw(40, seed=1), draw(9, 40, seed=2)], dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("later", ["sum", "slice", "transpose"])  # dense, partial and strided gradients
+def test_layer_norm_of_what_is_used_again(later: str, dtype: str) -> None:
+    def used(x, y):
+        if later == "sum":
+            return y * y + x
+        return y * y + x[:1] if later == "slice" else (y.T * x.T).T
+
+    def theirs(x, w, b):
+        x = x * 2.0
+        return used(x, F.layer_norm(x, (12,), w, b))
+
+    def ours(x, w, b):
+        x = x * 2.0
+        return used(x, ops.layer_norm(x, w, b))
+
+    check_op(ours, theirs, [draw(12, 12), draw(12), draw(12, seed=1)], dtype)
+
+
 def test_layer_norm_residual_gradients_do_not_share_memory() -> None:
     x, r = (pm.tensor(draw(3, 8, seed=s), requires_grad=True) for s in (1, 2))
     ops.layer_norm(x, None, None, residual=r)[0].sum().backward()
