@@ -88,23 +88,14 @@ static void gather_block(const TileSource<float>& from, int lines, int depth, Ve
   memcpy(block, elements, sizeof elements);
 }
 
-// Where the elements of a tile are, 16 + 16 to a row of it: vectors `stride` apart.
-struct SplitRows {
-  const float *near, *far;
-  int64_t stride;
-};
-
 // Brings 16 lines x 32 along k, of which some are there, into rows of a tile: with `by_k` (columns
 // of B) row i is of elements i and i + 16 of each line, else (rows of A) of the elements of line i.
 template <bool by_k>
-PYMODEL_INLINE SplitRows arrange_rows(const TileSource<float>& from, int lines, int depth,
-                                      float* kept) {
+PYMODEL_INLINE void arrange_rows(const TileSource<float>& from, int lines, int depth,
+                                 float (&near_and_far)[2][kTileRows * 16]) {
   const bool columns_dense = from.stride_line == 1 && from.stride_k != 1;
   const bool dense = columns_dense || from.stride_k == 1;
   const int64_t stride = columns_dense ? from.stride_k : from.stride_line;
-  if (dense && columns_dense == by_k && lines >= kTileRows && depth >= kTileDepth) {
-    return {from.at, from.at + 16 * from.stride_k, stride};
-  }
   for (int half = 0; half < 2; ++half) {
     Vec block[16];
     const int deep = depth - 16 * half;
@@ -118,52 +109,65 @@ PYMODEL_INLINE SplitRows arrange_rows(const TileSource<float>& from, int lines, 
     }
     if (columns_dense != by_k) transpose(block);
 #pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) store(kept + (half * kTileRows + i) * 16, block[i]);
+    for (int i = 0; i < kTileRows; ++i) store(near_and_far[half] + i * 16, block[i]);
   }
-  return {kept, kept + kTileRows * 16, 16};
 }
 
-// A whole tile of which lines and k are the other way round, as it is read; returns the largest
-// magnitudes. `near` and `far` are blocks of 16 x 16 whose columns become rows of the tile.
-static Words pack_turned_tile(const float* near, const float* far, int64_t stride, char* tile) {
-  Words largest = {};
-#pragma GCC unroll 4
-  for (int q = 0; q < 4; ++q) {
-    Vec low[4], high[4];
+// Rows 4 q to 4 q + 3 of a whole tile's parts, which lie kTileStepBytes apart; returns the largest
+// magnitudes. A word holds elements k and k + 16 of its step, in A as in B, so that no vector has
+// to be shuffled. `near` and `far` are 16 x 16 elements whose rows, or `turned` columns, they are.
+template <bool turned>
+PYMODEL_INLINE Words pack_quarter(const float* near, const float* far, int64_t stride, int q,
+                                  char* tile) {
+  Vec low[4], high[4];
+  if (turned) {
     fetch_turned(near, stride, q, low);
     fetch_turned(far, stride, q, high);
+  }
+  Words largest = {};
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      largest = larger(larger(largest, magnitude(low[i])), magnitude(high[i]));
-      store_words(low[i], high[i], tile + (4 * q + i) * kTileRowBytes);
+  for (int i = 0; i < 4; ++i) {
+    const int64_t row = 4 * q + i;
+    if (!turned) {
+      low[i] = load(near + row * stride);
+      high[i] = load(far + row * stride);
     }
+    largest = larger(larger(largest, magnitude(low[i])), magnitude(high[i]));
+    store_words(low[i], high[i], tile + row * kTileRowBytes);
   }
   return largest;
 }
 
-// The tiles of all parts, kTileStepBytes apart; returns the largest magnitudes. A word holds
-// elements k and k + 16 of its step, in A as in B, so that no vector has to be shuffled.
+// A tile of which some lines or elements along k are missing, or lie in no order.
 template <bool by_k>
-static Words pack_split_tile(const TileSource<float>& from, int lines, int depth, char* tile) {
+static Words pack_ragged_tile(const TileSource<float>& from, int lines, int depth, char* tile) {
+  alignas(64) float rows[2][kTileRows * 16];
+  arrange_rows<by_k>(from, lines, depth, rows);
+  Words largest = {};
+  for (int q = 0; q < 4; ++q) {
+    largest = larger(largest, pack_quarter<false>(rows[0], rows[1], 16, q, tile));
+  }
+  return largest;
+}
+
+// A quarter of any tile; of a ragged one all with q = 0, and then nothing.
+template <bool by_k>
+PYMODEL_INLINE Words pack_split_quarter(const TileSource<float>& from, int lines, int depth, int q,
+                                        char* tile) {
   const bool columns_dense = from.stride_line == 1 && from.stride_k != 1;
+  const bool dense = columns_dense || from.stride_k == 1;
   const int64_t stride = columns_dense ? from.stride_k : from.stride_line;
   if (columns_dense) {
     // The same lines further along k: too short a run of memory to be foreseen by the hardware.
-    for (int k = 0; k < kTileDepth; ++k) __builtin_prefetch(from.at + (kTileDepth + k) * stride);
+    const float* const next = from.at + (kTileDepth + kTileDepth / 4 * q) * stride;
+    for (int k = 0; k < kTileDepth / 4; ++k) __builtin_prefetch(next + k * stride);
   }
-  const bool whole = lines >= kTileRows && depth >= kTileDepth;
-  if (whole && columns_dense != by_k && (columns_dense || from.stride_k == 1)) {
-    return pack_turned_tile(from.at, from.at + 16 * from.stride_k, stride, tile);
+  if (!dense || lines < kTileRows || depth < kTileDepth) {
+    return q > 0 ? Words{} : pack_ragged_tile<by_k>(from, lines, depth, tile);
   }
-  alignas(64) float kept[2 * kTileRows * 16];
-  const SplitRows rows = arrange_rows<by_k>(from, lines, depth, kept);
-  Words largest = {};
-  for (int i = 0; i < kTileRows; ++i) {
-    const Vec near = load(rows.near + i * rows.stride), far = load(rows.far + i * rows.stride);
-    largest = larger(larger(largest, magnitude(near)), magnitude(far));
-    store_words(near, far, tile + i * kTileRowBytes);
-  }
-  return largest;
+  const float *const near = from.at, *const far = from.at + 16 * from.stride_k;
+  return columns_dense == by_k ? pack_quarter<false>(near, far, stride, q, tile)
+                               : pack_quarter<true>(near, far, stride, q, tile);
 }
 
 // Packs `lines` lines of `depth` elements into panels of 32, one after the other.
@@ -178,11 +182,60 @@ static void pack_tile_panels(const TileSource<float>& from, int64_t lines, int64
                 [&](const TileSource<float>& at, int some, int deep, int64_t tile, int64_t step) {
                   char* const panel = panels + tile / 2 * bytes;
                   Words* const range = reinterpret_cast<Words*>(panel + steps * kSplitStepBytes);
-                  const Words largest = pack_split_tile<by_k>(
-                      at, some, deep, panel + step * kSplitStepBytes + tile % 2 * kTileBytes);
-                  *range = larger(*range, largest);
+                  char* const to = panel + step * kSplitStepBytes + tile % 2 * kTileBytes;
+                  for (int q = 0; q < 4; ++q) {
+                    *range = larger(*range, pack_split_quarter<by_k>(at, some, deep, q, to));
+                  }
                 });
 }
+
+// Packs 32 rows of A in quarters of tiles, on the side of products with other rows: those wait for
+// the matrix unit, and packing takes what vector units and loads they leave.
+class RowPacker {
+ public:
+  // Up to 32 rows, none of which has to be there, into a panel of its own. Products call it
+  // `calls` times.
+  RowPacker(const TileSource<float>& from, int64_t rows, int64_t depth, char* panel, int64_t calls)
+      : from_(from),
+        rows_(rows),
+        depth_(depth),
+        steps_(tile_steps(depth)),
+        panel_(panel),
+        calls_(calls),
+        quarters_(rows > 0 ? 2 * 4 * steps_ : 0) {}
+
+  // Its share of the quarters.
+  __attribute__((always_inline)) void operator()() {
+    for (due_ += quarters_; due_ >= calls_ && next_ < quarters_; due_ -= calls_) pack_next();
+  }
+
+  // The rest of them.
+  void finish() {
+    while (next_ < quarters_) pack_next();
+    if (quarters_ > 0) memcpy(panel_ + steps_ * kSplitStepBytes, &largest_, kSplitRangeBytes);
+  }
+
+ private:
+  __attribute__((always_inline)) void pack_next() {
+    const int64_t tile = from_.stride_k == 1 ? next_ / 4 / steps_ : next_ / 4 % 2;
+    const int64_t step = from_.stride_k == 1 ? next_ / 4 % steps_ : next_ / 8;
+    const int64_t row = tile * kTileRows, k = step * kTileDepth;
+    const int64_t rows = rows_ - row < kTileRows ? rows_ - row : kTileRows;
+    const int64_t deep = depth_ - k < kTileDepth ? depth_ - k : kTileDepth;
+    largest_ = larger(largest_, pack_split_quarter<false>(
+                                    from_.from(row, k), rows < 0 ? 0 : static_cast<int>(rows),
+                                    static_cast<int>(deep), static_cast<int>(next_ % 4),
+                                    panel_ + step * kSplitStepBytes + tile * kTileBytes));
+    ++next_;
+  }
+
+  const TileSource<float> from_;
+  const int64_t rows_, depth_, steps_;
+  char* const panel_;
+  const int64_t calls_, quarters_;
+  int64_t due_ = 0, next_ = 0;
+  Words largest_ = {};
+};
 
 // The bits of a panel's largest magnitude.
 PYMODEL_INLINE uint32_t panel_magnitude(const char* panel, int64_t depth) {
@@ -236,17 +289,17 @@ PYMODEL_INLINE void load_part_of_b(const char* step, int part) {
 struct TileAhead {
   const char* at;
   int64_t lines;
+
+  __attribute__((always_inline)) void operator()() {
+    for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(at + i * kTileRowBytes, 0, 2);
+    at += lines * kTileRowBytes;
+  }
 };
 
-PYMODEL_INLINE void fetch_ahead(TileAhead& ahead) {
-  for (int64_t i = 0; i < ahead.lines; ++i) __builtin_prefetch(ahead.at + i * kTileRowBytes, 0, 2);
-  ahead.at += ahead.lines * kTileRowBytes;
-}
-
 // Small products first. Each pair of neighbours has a part in common, which stays in its register.
-template <bool tall, bool wide>
+template <bool tall, bool wide, typename Aside>
 static void multiply_split_panels_fixed(const char* a, const char* b, int64_t steps, float* sums,
-                                        TileAhead ahead) {
+                                        Aside& aside) {
   constexpr int64_t kStride = kTilePanelLines * sizeof(float);
   tile_zero<0>();
   tile_zero<1>();
@@ -256,7 +309,7 @@ static void multiply_split_panels_fixed(const char* a, const char* b, int64_t st
     load_part_of_a<tall>(a, 0);
     load_part_of_b<wide>(b, 2);
     multiply_four<tall, wide>();
-    fetch_ahead(ahead);
+    aside();
     load_part_of_b<wide>(b, 1);
     multiply_four<tall, wide>();
     load_part_of_a<tall>(a, 1);
@@ -276,14 +329,16 @@ static void multiply_split_panels_fixed(const char* a, const char* b, int64_t st
   if (tall && wide) tile_store<3>(sums + kTileRows * kTilePanelLines + kTileRows, kStride);
 }
 
-// sums (32, 32) = A (rows, steps * 32) B (steps * 32, columns), as multiply_tile_panels.
+// sums (32, 32) = A (rows, steps * 32) B (steps * 32, columns), as multiply_tile_panels. What there
+// is to do on the side is done once a step: aside().
+template <typename Aside>
 static inline void multiply_split_panels(const char* a, const char* b, int64_t steps, int64_t rows,
-                                         int64_t columns, float* sums, TileAhead ahead) {
+                                         int64_t columns, float* sums, Aside& aside) {
   const bool tall = rows > kTileRows, wide = columns > kTileRows;
-  if (tall && wide) return multiply_split_panels_fixed<true, true>(a, b, steps, sums, ahead);
-  if (tall) return multiply_split_panels_fixed<true, false>(a, b, steps, sums, ahead);
-  if (wide) return multiply_split_panels_fixed<false, true>(a, b, steps, sums, ahead);
-  multiply_split_panels_fixed<false, false>(a, b, steps, sums, ahead);
+  if (tall && wide) return multiply_split_panels_fixed<true, true>(a, b, steps, sums, aside);
+  if (tall) return multiply_split_panels_fixed<true, false>(a, b, steps, sums, aside);
+  if (wide) return multiply_split_panels_fixed<false, true>(a, b, steps, sums, aside);
+  multiply_split_panels_fixed<false, false>(a, b, steps, sums, aside);
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -28,7 +28,7 @@ struct GemmTilePlan {
   // its thread, where they stay in its cache. Or all columns, and packs its rows of A, panel by
   // panel.
   bool own_strips, own_rows;
-  // Bytes of a panel of 32 rows or columns, of A's panels (one with own_rows, else of the block),
+  // Bytes of a panel of 32 rows or columns, of A's panels (two with own_rows, else of the block),
   // of B's panels of one strip or of the block, and of the sums.
   int64_t panel_bytes, row_bytes, column_bytes, sum_bytes;
 };
@@ -107,7 +107,7 @@ static inline GemmTilePlan gemm_float_tile_plan(int64_t m, int64_t n, int64_t k)
 static inline GemmTilePlan gemm_tile_plan_cpu(DType dtype, int64_t m, int64_t n, int64_t k) {
   GemmTilePlan plan =
       dtype == DType::float32 ? gemm_float_tile_plan(m, n, k) : gemm_bfloat16_tile_plan(m, n, k);
-  plan.row_bytes = (plan.own_rows ? 1 : plan.rows / 32) * plan.panel_bytes;
+  plan.row_bytes = (plan.own_rows ? 2 : plan.rows / 32) * plan.panel_bytes;
   plan.column_bytes = (plan.own_strips ? plan.task_columns : plan.columns) / 32 * plan.panel_bytes;
   plan.sum_bytes = k > plan.depth ? 4 * plan.rows * plan.columns : 0;
   return plan;

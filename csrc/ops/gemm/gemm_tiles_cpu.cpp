@@ -109,8 +109,9 @@ struct TileOfBlock {
 };
 
 // sums (32, 32) = or += a panel of A, if it is packed, times one of B.
+template <typename Aside>
 static void multiply_panels(const TileBlock& block, const TileOfBlock& at, bfloat16, const char*,
-                            const char* b, float* sums, bool accumulate, TileAhead) {
+                            const char* b, float* sums, bool accumulate, Aside&) {
   multiply_tile_panels(row_panel(block, at.row), b, tile_steps(block.depth), at.rows, at.columns,
                        sums, accumulate);
 }
@@ -134,12 +135,13 @@ static void multiply_plainly(const TileBlock& block, const TileOfBlock& at, floa
 }
 
 // Here every range of k has sums of its own, which keeps the rounding error low.
+template <typename Aside>
 static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float, const char* a,
-                            const char* b, float* sums, bool accumulate, TileAhead ahead) {
+                            const char* b, float* sums, bool accumulate, Aside& aside) {
   alignas(64) float fresh[kTilePanelLines * kTilePanelLines];
   float* const tile = accumulate ? fresh : sums;
   if (splits_in_range(a, b, block.depth)) {
-    multiply_split_panels(a, b, tile_steps(block.depth), at.rows, at.columns, tile, ahead);
+    multiply_split_panels(a, b, tile_steps(block.depth), at.rows, at.columns, tile, aside);
   } else {
     multiply_plainly(block, at, tile);
   }
@@ -149,21 +151,12 @@ static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float
   }
 }
 
-// The next panel of A comes from afar: each of the `parts` products with this one asks for a part.
-template <typename T>
-PYMODEL_INLINE TileAhead part_of_next_panel(const TileBlock& block, const char* panel, int64_t part,
-                                            int64_t parts) {
-  const int64_t lines = blocks(kSplitStepBytes / kTileRowBytes, parts);
-  const char* next = panel + panel_bytes<T>(block.depth);
-  return {next + part * lines * tile_steps(block.depth) * kTileRowBytes, lines};
-}
-
 // Up to 32 rows of the block, whose panel is `a`, times columns [column, column_end), whose panels
-// `strip` holds. Unless it is the last one, a panel of A follows the first.
-template <typename T, typename Out>
+// `strip` holds; start_panel(panel) gives what there is to do on the side of a panel of columns.
+template <typename T, typename Out, typename Start>
 static void multiply_row_panel(const TileBlock& block, int64_t row, int64_t rows, const char* a,
-                               bool is_last, int64_t column, int64_t column_end,
-                               const char* strip) {
+                               int64_t column, int64_t column_end, const char* strip,
+                               const Start& start_panel) {
   const Gemm& g = block.g;
   const bool first = block.k == 0, last = block.k + block.depth == g.a.shape[1];
   const int64_t panels = tile_steps(column_end - column);
@@ -177,29 +170,56 @@ static void multiply_row_panel(const TileBlock& block, int64_t row, int64_t rows
       sums = block.partial_sums + row * block.plan.columns + j * kTilePanelLines;
     }
     if (last) prefetch_tile_of_c<T, Out>(g, row_of_c, column_of_c, rows, at.columns);
-    const TileAhead ahead = is_last ? TileAhead{} : part_of_next_panel<T>(block, a, panel, panels);
+    auto&& aside = start_panel(panel);
     multiply_panels(block, at, T{}, a, strip + panel * panel_bytes<T>(block.depth), sums, !first,
-                    ahead);
+                    aside);
     if (!last) continue;
     finish_tile<T, Out>(g, sums, kTilePanelLines, row_of_c, column_of_c, rows, at.columns);
   }
 }
 
-// Rows [row, row_end) of the block times those columns; `own_panel` is where the task packs rows,
-// or null where all of A is packed.
+// Rows [row, row_end) of the block times those columns. The next panel of A comes from afar: each
+// product with this one asks for a part.
 template <typename T, typename Out>
-static void multiply_strip(const TileBlock& block, int64_t row, int64_t row_end, char* own_panel,
-                           int64_t column, int64_t column_end, const char* strip) {
+static void multiply_strip(const TileBlock& block, int64_t row, int64_t row_end, int64_t column,
+                           int64_t column_end, const char* strip) {
   const TileUnit unit;
+  const int64_t panels = tile_steps(column_end - column), steps = tile_steps(block.depth);
+  const int64_t lines = blocks(kSplitStepBytes / kTileRowBytes, panels);
   for (int64_t i = row; i < row_end; i += kTilePanelLines) {
-    const int64_t rows = smaller(kTilePanelLines, row_end - i);
     const char* a = block.packed_a + i / kTilePanelLines * panel_bytes<T>(block.depth);
-    if (own_panel != nullptr) {
-      pack_tile_panels<false>(rows_of_a<T>(block, i), rows, block.depth, own_panel);
-      a = own_panel;
-    }
-    const bool is_last = own_panel != nullptr || i + kTilePanelLines >= row_end;
-    multiply_row_panel<T, Out>(block, i, rows, a, is_last, column, column_end, strip);
+    const char* next = a + panel_bytes<T>(block.depth);
+    const bool is_last = i + kTilePanelLines >= row_end;
+    multiply_row_panel<T, Out>(
+        block, i, smaller(kTilePanelLines, row_end - i), a, column, column_end, strip,
+        [&](int64_t panel) {
+          return is_last ? TileAhead{nullptr, 0}
+                         : TileAhead{next + panel * lines * steps * kTileRowBytes, lines};
+        });
+  }
+}
+
+// The same where tasks pack their rows: `own` has room for two panels, the one that is multiplied
+// and the next one, which is packed meanwhile.
+template <typename T, typename Out>
+static void multiply_own_rows(const TileBlock& block, int64_t row, int64_t row_end, char* own,
+                              const char* strip) {
+  const TileUnit unit;
+  const int64_t calls = tile_steps(block.columns) * tile_steps(block.depth);
+  const auto packer = [&](int64_t i, char* panel) {
+    const int64_t rows = smaller(kTilePanelLines, row_end - i);
+    return RowPacker(rows_of_a<T>(block, rows > 0 ? i : row), rows, block.depth, panel, calls);
+  };
+  char *panel = own, *other = own + panel_bytes<T>(block.depth);
+  packer(row, panel).finish();
+  for (int64_t i = row; i < row_end; i += kTilePanelLines) {
+    RowPacker next = packer(i + kTilePanelLines, other);
+    multiply_row_panel<T, Out>(block, i, smaller(kTilePanelLines, row_end - i), panel, 0,
+                               block.columns, strip, [&](int64_t) -> RowPacker& { return next; });
+    next.finish();
+    char* const multiplied = panel;
+    panel = other;
+    other = multiplied;
   }
 }
 
@@ -217,14 +237,17 @@ static void multiply_block(const TileBlock& block) {
     const int64_t column_end = smaller(column + plan.task_columns, block.columns);
     // A single task runs in the caller's thread, whose number is that in a loop around this one.
     const int member = omp_get_level() > level ? omp_get_thread_num() : 0;
-    char* own_panel = plan.own_rows ? block.packed_a + member * plan.row_bytes : nullptr;
     char* strip = block.packed_b + column / kTilePanelLines * panel_bytes<T>(block.depth);
     if (plan.own_strips && !block.b_is_packed) {
       strip = block.packed_b + member * plan.column_bytes;
       pack_tile_panels<true>(columns_of_b<T>(block, column), column_end - column, block.depth,
                              strip);
     }
-    multiply_strip<T, Out>(block, row, row_end, own_panel, column, column_end, strip);
+    if constexpr (sizeof(T) == 4) {
+      char* const own = block.packed_a + member * plan.row_bytes;
+      if (plan.own_rows) return multiply_own_rows<T, Out>(block, row, row_end, own, strip);
+    }
+    multiply_strip<T, Out>(block, row, row_end, column, column_end, strip);
   });
 }
 
