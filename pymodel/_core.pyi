@@ -302,6 +302,8 @@ def cross_entropy_forward(
     ignore_index: int,
     label_smoothing: float,
     mean: bool,
+    dlosses: Array | None = None,
+    dlogits: Array | None = None,
     /,
 ) -> int: ...
 def cross_entropy_backward(

@@ -5,11 +5,18 @@
 namespace pymodel {
 namespace {
 
-// Returns the first row whose target is no class, or -1; of a device that is not waited for always
-// -1, and the next call that waits raises.
+void check_incoming(const Array& dlosses, const Array& logits) {
+  const Checker check("cross_entropy backward");
+  check.shape("gradient", dlosses, {logits.size(0)});
+  check.dtype("gradient", dlosses, {DType::float32});
+}
+
+// Given `dlosses` and `dlogits`, writes the gradient too. Returns the first row whose target is no
+// class, or -1; of a device that is not waited for always -1, and the next call that waits raises.
 int64_t forward(const Array& logits, const Array& targets, const Array& losses,
                 const Array& statistics, const Array& scale, const Array& total,
-                int64_t ignore_index, float label_smoothing, bool mean) {
+                int64_t ignore_index, float label_smoothing, bool mean, const Array* dlosses,
+                const Array* dlogits) {
   const Checker check("cross_entropy");
   check.ndim("logits", logits, 2);
   check.floating("logits", logits);
@@ -39,6 +46,11 @@ int64_t forward(const Array& logits, const Array& targets, const Array& losses,
   args.label_smoothing = label_smoothing;
   args.mean = mean;
   args.invalid_row = invalid.slot();
+  if (dlosses != nullptr && dlogits != nullptr) {
+    check_incoming(*dlosses, logits);
+    args.dlosses = dlosses->view();
+    args.dlogits = dlogits->view();
+  }
   PYMODEL_RUN(cross_entropy_forward, logits.device(), args);
   return invalid.position();
 }
@@ -46,9 +58,7 @@ int64_t forward(const Array& logits, const Array& targets, const Array& losses,
 void backward(const Array& logits, const Array& targets, const Array& statistics,
               const Array& scale, const Array& dlosses, const Array& dlogits, int64_t ignore_index,
               float label_smoothing) {
-  const Checker check("cross_entropy backward");
-  check.shape("gradient", dlosses, {logits.size(0)});
-  check.dtype("gradient", dlosses, {DType::float32});
+  check_incoming(dlosses, logits);
   CrossEntropyBackward args;
   args.logits = logits.view();
   args.targets = targets.view();
@@ -64,7 +74,10 @@ void backward(const Array& logits, const Array& targets, const Array& statistics
 }  // namespace
 
 PYMODEL_BINDINGS(m) {
-  m.def("cross_entropy_forward", &forward);
+  m.def("cross_entropy_forward", &forward, py::arg("logits"), py::arg("targets"), py::arg("losses"),
+        py::arg("statistics"), py::arg("scale"), py::arg("total"), py::arg("ignore_index"),
+        py::arg("label_smoothing"), py::arg("mean"), py::arg("dlosses") = nullptr,
+        py::arg("dlogits") = nullptr);
   m.def("cross_entropy_backward", &backward);
 }
 

@@ -148,14 +148,14 @@ class _Head:
             x, targets, loss = (a.slice(0, begin, end, 1) for a in (self.x, self.targets, losses))
             logits, kept = (a.slice(0, 0, end - begin, 1) for a in (buffer, statistics))
             _core.gemm(x, w, logits, self.bias)
+            incoming = None if dlosses is None else dlosses.slice(0, begin, end, 1)
+            dlogits = None if gradients is None else logits  # over the logits, row by row
             invalid = _core.cross_entropy_forward(
-                logits, targets, loss, kept, scale, total, *options, self.averages
+                logits, targets, loss, kept, scale, total, *options, self.averages, incoming, dlogits
             )
             if invalid >= 0:
                 return begin + invalid, totals
-            if gradients is not None and dlosses is not None:
-                incoming = dlosses.slice(0, begin, end, 1)
-                _core.cross_entropy_backward(logits, targets, kept, scale, incoming, logits, *options)
+            if gradients is not None:
                 gradients.add(x, w, logits, begin)
         return -1, totals
 

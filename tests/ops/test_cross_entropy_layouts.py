@@ -7,6 +7,7 @@ from orders import run_under_orders
 from reference import gradient_of
 
 import pymodel as pm
+from pymodel import _core
 
 
 def draw(rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +36,30 @@ def test_cross_entropy_has_the_same_bits_wherever_rows_begin(classes, label_smoo
         results = losses_and_gradient(place(logits), spaced(targets), label_smoothing=label_smoothing)
         for result, wanted in zip(results, expected, strict=True):
             np.testing.assert_array_equal(result, wanted)
+
+
+# A short row, one of several blocks, and one that with many others is written past the cache.
+@pytest.mark.parametrize(("rows", "classes"), [(7, 5), (6, 3001), (600, 9001)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_cross_entropy_gradient_of_the_forward_pass_has_the_bits_of_backward(rows, classes, dtype, in_place):
+    values, classes_wanted = draw(rows, classes)
+    values[0] = -np.inf  # a row without gradient
+    x, targets = pm.tensor(values, dtype=dtype), pm.tensor(classes_wanted)
+    losses = pm.ops.cross_entropy(x, targets, reduction="none", label_smoothing=0.1)
+    x.requires_grad_()
+    loss = pm.ops.cross_entropy(x, targets, label_smoothing=0.1)
+    loss.backward(pm.tensor(np.float32(0.5)))
+
+    own, statistics, scale, total = (pm.empty(shape)._array for shape in ((rows,), (rows, 2), (), ()))
+    incoming = pm.tensor(np.float32(0.5))._array.expand([rows])
+    logits = x.detach().clone()
+    dlogits = logits if in_place else pm.empty(x.shape, dtype)
+    options = (-100, 0.1, True, incoming, dlogits._array)
+    _core.cross_entropy_forward(logits._array, targets._array, own, statistics, scale, total, *options)
+    np.testing.assert_array_equal(pm.Tensor(own).numpy(), losses.numpy())
+    assert pm.Tensor(total).item() == loss.item()
+    np.testing.assert_array_equal(dlogits.numpy(), gradient_of(x).numpy())
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(9, 30), (3, 1500), (3000, 2)])

@@ -29,6 +29,9 @@ struct CrossEntropyForward {
   float label_smoothing = 0.0f;
   bool mean = true;                // scale is 1 / counted rows; 0 without any
   int64_t* invalid_row = nullptr;  // out: the first row whose target is no class, else -1
+  // Both or neither: the gradient as well, while a row's logits are at hand.
+  TensorView dlosses;  // as in CrossEntropyBackward
+  TensorView dlogits;
 };
 
 //   dx = (exp(x - m) / s - e / classes - (1 - e) * [class is target]) * scale * dlosses
@@ -42,6 +45,12 @@ struct CrossEntropyBackward {
   int64_t ignore_index = -100;
   float label_smoothing = 0.0f;
 };
+
+// The gradient that forward is asked for.
+static inline CrossEntropyBackward cross_entropy_gradient(const CrossEntropyForward& args) {
+  return {args.logits,  args.targets, args.statistics,   args.scale,
+          args.dlosses, args.dlogits, args.ignore_index, args.label_smoothing};
+}
 
 PYMODEL_DECLARE_KERNEL(cross_entropy_forward, CrossEntropyForward)
 PYMODEL_DECLARE_KERNEL(cross_entropy_backward, CrossEntropyBackward)

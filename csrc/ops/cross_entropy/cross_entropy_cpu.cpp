@@ -1,5 +1,5 @@
 // CPU cross-entropy: logits are read from memory once forward, and once backward where the gradient
-// is written in the same pass.
+// is written in the same pass; or once for both.
 #include "core/integers.h"
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
@@ -15,7 +15,7 @@ PYMODEL_INLINE T* row_of(const TensorView& view, int64_t row) {
 }
 
 // ---------------------------------------------------------------------------------------------
-// Forward
+// Loss
 
 // mean(x) - m, summed about m so that large logits do not cancel.
 template <typename T>
@@ -58,29 +58,8 @@ static int64_t count_rows(const CrossEntropyForward& args) {
   return counted;
 }
 
-template <typename T>
-static void forward(const CrossEntropyForward& args) {
-  const int64_t counted = count_rows(args);
-  if (counted < 0) return;
-  const int64_t rows = args.logits.shape[0], classes = args.logits.shape[1];
-  float* losses = data_as<float>(args.losses);
-  const int64_t chunk = softmax_rows_per_task(classes);
-  parallel_chunks(rows, chunk, 8 * rows * classes, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t target = integer_at(args.targets, row);
-      losses[row] = target == args.ignore_index ? 0.0f : loss_of_row<T>(args, row, target);
-    }
-  });
-  // One thread, in double precision: rows are few beside rows * classes, and the order is fixed.
-  double total = 0.0;
-  for (int64_t row = 0; row < rows; ++row) total += double{losses[row]};
-  const double divisor = args.mean ? static_cast<double>(counted) : 1.0;
-  *data_as<float>(args.scale) = divisor > 0.0 ? static_cast<float>(1.0 / divisor) : 0.0f;
-  *data_as<float>(args.total) = divisor > 0.0 ? static_cast<float>(total / divisor) : 0.0f;
-}
-
 // ---------------------------------------------------------------------------------------------
-// Backward
+// Gradient
 
 template <typename T>
 static void zero_row(T* dx, int64_t classes) {
@@ -112,20 +91,60 @@ static void backward_row(const CrossEntropyBackward& args, int64_t row, int64_t 
 }
 
 template <typename T>
+static void gradient_row(const CrossEntropyBackward& args, int64_t row, int64_t target,
+                         bool streaming) {
+  if (target == args.ignore_index) {
+    zero_row(row_of<T>(args.dlogits, row), args.logits.shape[1]);
+  } else {
+    backward_row<T>(args, row, target, streaming);
+  }
+}
+
+// Whether the gradient bypasses the cache; over its own logits it finds their cache lines at hand.
+template <typename T>
+static bool streams(const CrossEntropyBackward& args) {
+  return args.dlogits.data != args.logits.data &&
+         numel(args.logits) * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Kernels
+
+template <typename T>
+static void forward(const CrossEntropyForward& args) {
+  const int64_t counted = count_rows(args);
+  if (counted < 0) return;
+  const int64_t rows = args.logits.shape[0], classes = args.logits.shape[1];
+  const double divisor = args.mean ? static_cast<double>(counted) : 1.0;
+  *data_as<float>(args.scale) = divisor > 0.0 ? static_cast<float>(1.0 / divisor) : 0.0f;
+  float* losses = data_as<float>(args.losses);
+  const bool with_gradient = args.dlogits.data != nullptr;
+  const CrossEntropyBackward gradient = cross_entropy_gradient(args);
+  const bool streaming = with_gradient && streams<T>(gradient);
+  const int64_t chunk = softmax_rows_per_task(classes);
+  const int64_t cost = (with_gradient ? 16 : 8) * rows * classes;
+  parallel_chunks(rows, chunk, cost, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t target = integer_at(args.targets, row);
+      losses[row] = target == args.ignore_index ? 0.0f : loss_of_row<T>(args, row, target);
+      if (with_gradient) gradient_row<T>(gradient, row, target, streaming);
+    }
+    if (streaming) finish_streaming();
+  });
+  // One thread, in double precision: rows are few beside rows * classes, and the order is fixed.
+  double total = 0.0;
+  for (int64_t row = 0; row < rows; ++row) total += double{losses[row]};
+  *data_as<float>(args.total) = divisor > 0.0 ? static_cast<float>(total / divisor) : 0.0f;
+}
+
+template <typename T>
 static void backward(const CrossEntropyBackward& args) {
   const int64_t rows = args.logits.shape[0], classes = args.logits.shape[1];
   const int64_t chunk = softmax_rows_per_task(classes);
-  // A gradient over its own logits finds their cache lines at hand.
-  const bool streaming = args.dlogits.data != args.logits.data &&
-                         rows * classes * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
+  const bool streaming = streams<T>(args);
   parallel_chunks(rows, chunk, 8 * rows * classes, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t target = integer_at(args.targets, row);
-      if (target == args.ignore_index) {
-        zero_row(row_of<T>(args.dlogits, row), classes);
-      } else {
-        backward_row<T>(args, row, target, streaming);
-      }
+      gradient_row<T>(args, row, integer_at(args.targets, row), streaming);
     }
     if (streaming) finish_streaming();
   });

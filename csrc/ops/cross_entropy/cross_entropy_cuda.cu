@@ -164,6 +164,7 @@ void cross_entropy_forward(const CrossEntropyForward& args, const Execution& on)
   // Without any row too: the total is 0 then. One warp suffices for as few rows.
   const dim3 block = block_for_row(args.logits.shape[0], 1, kTotalThreads);
   launch(cross_entropy_total_kernel, 1, dim3(block.x), 0, args);
+  if (args.dlogits.data != nullptr) cross_entropy_backward(cross_entropy_gradient(args), on);
 }
 
 void cross_entropy_backward(const CrossEntropyBackward& args, const Execution& on) {
