@@ -1,29 +1,34 @@
 // CPU gradient norm: one float64 sum a chunk, then the sum of those in their order.
 #include "cpu/dispatch.h"
-#include "cpu/simd.h"
+#include "cpu/double.h"
 #include "cpu/tensor_list.h"
 #include "ops/grad_norm/grad_norm.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
 
-typedef float HalfVec __attribute__((vector_size(2 * kLanes)));
-typedef double DoubleVec __attribute__((vector_size(4 * kLanes)));
+// totals[0 and 1] += the squares of the two halves of v.
+PYMODEL_INLINE void add_squares(Vec v, DoubleVec* totals) {
+  const Widened wide = widened(v);
+  totals[0] += wide.low * wide.low;
+  totals[1] += wide.high * wide.high;
+}
 
 template <typename T>
 static double sum_of_squares(const T* values, int64_t count) {
-  DoubleVec low = {}, high = {};
-  for_each_vector(count, [&](int64_t i, int64_t n) {
-    const Vec v = load_lanes(values + i, n);
-    HalfVec half[2];
-    memcpy(half, &v, sizeof v);
-    const DoubleVec a = __builtin_convertvector(half[0], DoubleVec);
-    const DoubleVec b = __builtin_convertvector(half[1], DoubleVec);
-    low += a * a;
-    high += b * b;
-  });
+  constexpr int kAbreast = 4;  // vectors whose additions do not wait for each other
+  DoubleVec totals[2 * kAbreast] = {};
+  int64_t i = 0;
+  for (; i + kAbreast * kLanes <= count; i += kAbreast * kLanes) {
+#pragma GCC unroll 4
+    for (int u = 0; u < kAbreast; ++u) add_squares(load(values + i + u * kLanes), totals + 2 * u);
+  }
+  for (; i < count; i += kLanes) {
+    add_squares(load_lanes(values + i, count - i < kLanes ? count - i : kLanes), totals);
+  }
+  for (int u = 1; u < 2 * kAbreast; ++u) totals[0] += totals[u];
   double total = 0.0;
-  for (int lane = 0; lane < kLanes / 2; ++lane) total += low[lane] + high[lane];
+  for (int lane = 0; lane < kLanes / 2; ++lane) total += totals[0][lane];
   return total;
 }
 

@@ -2,6 +2,7 @@
 // along them ("rows"), sums with compensation; where the kept ones are, a strip of outputs runs
 // down together ("columns"), sums in float64.
 #include "cpu/dispatch.h"
+#include "cpu/double.h"
 #include "cpu/math.h"
 #include "ops/reduce/reduce.h"
 #include "ops/reduce/reduce_loop.h"
@@ -14,9 +15,6 @@ constexpr int64_t kStrip = 512;  // outputs side by side, at most: runs that pre
 // is less than that of torch, and the conversion costs a sixteenth of what it would for each.
 constexpr int64_t kRowsTogether = 16;
 constexpr int64_t kGroupsEnough = 32;  // independent outputs or strips that need no chunks
-
-typedef float HalfVec __attribute__((vector_size(2 * kLanes)));
-typedef double DoubleVec __attribute__((vector_size(4 * kLanes)));
 
 // ---------------------------------------------------------------------------------------------
 // Single operations
@@ -133,21 +131,24 @@ template <ReduceOp op, int count, typename T>
 PYMODEL_INLINE void sum_down(const char* x, int64_t stride, int64_t rows, int64_t lanes,
                              const float* center, double* totals) {
   Vec sums[count];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int u = 0; u < count; ++u) sums[u] = zero();
   for (int64_t row = 0; row < rows; ++row) {
     const T* values = reinterpret_cast<const T*>(x + row * stride);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int u = 0; u < count; ++u) {
       const Vec value = load_lanes(values + u * kLanes, lanes);
       sums[u] += contribution<op>(value, load(center + u * kLanes));
     }
   }
-  HalfVec halves[2 * count];
-  memcpy(halves, sums, sizeof sums);
-  DoubleVec wide[2 * count];
+  Widened wide[count];
   memcpy(wide, totals, sizeof wide);
-  for (int u = 0; u < 2 * count; ++u) wide[u] += __builtin_convertvector(halves[u], DoubleVec);
+#pragma GCC unroll 8
+  for (int u = 0; u < count; ++u) {
+    const Widened sum = widened(sums[u]);
+    wide[u].low += sum.low;
+    wide[u].high += sum.high;
+  }
   memcpy(totals, wide, sizeof wide);
 }
 
@@ -155,7 +156,7 @@ PYMODEL_INLINE void sum_down(const char* x, int64_t stride, int64_t rows, int64_
 template <ReduceOp op, typename T>
 static void sum_strip(const StridedLoop<1>& reduced, char* base, const float* center, int64_t width,
                       int64_t begin, int64_t end, double* results) {
-  constexpr int kAbreast = 4;  // vectors whose totals fit into the registers
+  constexpr int kAbreast = 8;  // vectors whose totals fit into the registers
   const int64_t stride = reduced.inner_stride(0);
   for (int64_t j = 0; j < kStrip; ++j) results[j] = 0.0;
   for_each_reduced(reduced, base, begin, end, [&](const char* data, int64_t rows) {
@@ -248,6 +249,14 @@ static Plan make_plan(const ReduceFloats& args) {
   return plan;
 }
 
+// values (count), at most kStrip, as outputs side by side.
+static void write_outputs(const ReduceFloats& args, const Plan& plan, const double* values,
+                          int64_t count, char* out) {
+  float results[kStrip];
+  for (int64_t i = 0; i < count; ++i) results[i] = static_cast<float>(values[i] / args.divisor);
+  store_floats(args.out.dtype, results, count, out, plan.kept.inner_stride(1));
+}
+
 // Output `k` of a kept row's pointers, or its partial result of one chunk.
 static void put_results(const ReduceFloats& args, const Plan& plan, const double* values, int64_t k,
                         int64_t count, int64_t chunk, char* out) {
@@ -256,11 +265,7 @@ static void put_results(const ReduceFloats& args, const Plan& plan, const double
     memcpy(partial, values, static_cast<size_t>(count) * sizeof(double));
     return;
   }
-  const int64_t stride = plan.kept.inner_stride(1);
-  for (int64_t i = 0; i < count; ++i) {
-    const float value = static_cast<float>(values[i] / args.divisor);
-    store_floats(args.out.dtype, &value, 1, out + i * stride, 0);
-  }
+  write_outputs(args, plan, values, count, out);
 }
 
 template <ReduceOp op>
@@ -314,17 +319,20 @@ static void run_columns(const ReduceFloats& args, const Plan& plan) {
 // of these.
 template <ReduceOp op>
 static void finish_chunks(const ReduceFloats& args, const Plan& plan) {
-  const double* partials = static_cast<const double*>(args.workspace);
   const int64_t inner = plan.kept.inner();
-  for (int64_t k = 0; k < plan.outputs; ++k) {
-    double value = partials[k];
-    for (int64_t c = 1; c < plan.chunks; ++c) {
-      value = combine<op>(value, partials[c * plan.outputs + k]);
+  for (int64_t row = 0; row < plan.kept.rows(); ++row) {
+    char* const out = cursor_at(plan.kept, row, 1).data[1];
+    for (int64_t column = 0; column < inner; column += kStrip) {
+      const int64_t count = inner - column < kStrip ? inner - column : kStrip;
+      const double* partials = static_cast<const double*>(args.workspace) + row * inner + column;
+      double values[kStrip];
+      memcpy(values, partials, static_cast<size_t>(count) * sizeof(double));
+      for (int64_t chunk = 1; chunk < plan.chunks; ++chunk) {
+        partials += plan.outputs;
+        for (int64_t i = 0; i < count; ++i) values[i] = combine<op>(values[i], partials[i]);
+      }
+      write_outputs(args, plan, values, count, out + column * plan.kept.inner_stride(1));
     }
-    const Cursor<3> at = cursor_at(plan.kept, k / inner, 1);
-    const float result = static_cast<float>(value / args.divisor);
-    char* out = at.data[1] + k % inner * plan.kept.inner_stride(1);
-    store_floats(args.out.dtype, &result, 1, out, 0);
   }
 }
 
