@@ -252,6 +252,18 @@ class AttentionCall:
         offset: int,
     ) -> None: ...
     @staticmethod
+    def qkv(
+        qkv: Array,
+        bias: Array | None,
+        lengths: Array | None,
+        scale: float,
+        window_left: int,
+        window_right: int,
+        dropout_p: float,
+        seed: int,
+        offset: int,
+    ) -> AttentionCall: ...
+    @staticmethod
     def packed(
         q: Array,
         k: Array,
@@ -269,7 +281,7 @@ class AttentionCall:
         offset: int,
     ) -> AttentionCall: ...
 
-def attention_forward(call: AttentionCall, out: Array, lse: Array, recorded: bool, /) -> None: ...
+def attention_forward(call: AttentionCall, recorded: bool, /) -> tuple[Array, Array]: ...
 def attention_backward(
     call: AttentionCall,
     out: Array,
@@ -280,6 +292,7 @@ def attention_backward(
     dv: Array | None,
     /,
 ) -> None: ...
+def attention_backward_qkv(call: AttentionCall, out: Array, dout: Array, lse: Array, /) -> Array: ...
 def attention_bias_gradient(
     call: AttentionCall, out: Array, dout: Array, lse: Array, dbias: Array, /
 ) -> None: ...

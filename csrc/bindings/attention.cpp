@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bindings/elementwise.h"
 #include "bindings/fault.h"
 #include "bindings/transfer.h"
 #include "core/philox.h"
@@ -186,6 +187,14 @@ AttentionCall make_call(const Array& q, const Array& k, const Array& v, const Ar
   return call;
 }
 
+// The parts of qkv (batch, S, 3, heads, d); `lengths` are those of queries and keys.
+AttentionCall make_qkv_call(const Array& qkv, const Array* bias, const Array* lengths, float scale,
+                            int64_t window_left, int64_t window_right, double dropout_p,
+                            uint64_t seed, uint64_t offset) {
+  return make_call(qkv.select(2, 0), qkv.select(2, 1), qkv.select(2, 2), bias, lengths, lengths,
+                   scale, window_left, window_right, dropout_p, seed, offset);
+}
+
 // Packed rows (1, total, heads, d) as (batch, longest, heads, d).
 TensorView sequences_of(const Array& rows, int64_t batch, int64_t longest) {
   TensorView view = rows.view();
@@ -237,11 +246,15 @@ Workspace make_workspace(const AttentionCall& call, int64_t floats, int64_t shar
   return Workspace(device.is_cpu() ? bytes : device_bytes, current_execution(device));
 }
 
-void check_gradient(const AttentionCall& call, const Array& out, const Array& dout) {
+// The gradient of `out`, with its shape and dense along the last dimension; the heads may lie side
+// by side in one dimension.
+Array incoming_gradient(const Array& dout, const Array& out) {
   const Checker check("attention backward");
-  check.shape_like("gradient", dout, out);
-  check.dtype("gradient", dout, {call.q.dtype()});
-  check.unit_stride("gradient", dout);
+  check.dtype("gradient", dout, {out.dtype()});
+  const bool shaped = dout.shape() == out.shape();
+  if (shaped && dout.view().strides[dout.ndim() - 1] == 1) return dout;
+  if (dout.numel() != out.numel()) check.shape_like("gradient", dout, out);
+  return (dout.contiguous() ? dout : converted(dout, dout.dtype())).reshape(out.shape());
 }
 
 // What belongs to queries, or to keys, as the kernels see it; null where it was not wanted.
@@ -264,22 +277,6 @@ TensorView lse_view(const AttentionCall& call, const Array& lse) {
   return view;
 }
 
-void check_outputs(const AttentionCall& call, const Array& out, const Array& lse) {
-  const int64_t batch = call.q.size(0), rows = call.q.size(1), heads = call.q.size(2);
-  const int64_t columns = call.v.size(3);
-  if (call.packed()) {
-    kCheck.shape("out", out, {rows, heads, columns});
-    kCheck.shape("lse", lse, {heads, rows});
-  } else {
-    kCheck.shape("out", out, {batch, rows, heads, columns});
-    kCheck.shape("lse", lse, {batch, heads, rows});
-  }
-  kCheck.dtype("out", out, {call.q.dtype()});
-  kCheck.unit_stride("out", out);
-  kCheck.dtype("lse", lse, {DType::float32});
-  kCheck.contiguous("lse", lse);
-}
-
 // What a kernel that found wrong offsets on its device leads to, once it has been waited for.
 void check_offsets_found(const AttentionCall& call, const FaultReport& report) {
   if (report.position() < 0) return;
@@ -290,8 +287,15 @@ void check_offsets_found(const AttentionCall& call, const FaultReport& report) {
                       inputs.k.shape[1]);
 }
 
-void forward(const AttentionCall& call, const Array& out, const Array& lse, bool recorded) {
-  check_outputs(call, out, lse);
+// (out (batch, Sq, heads, dv), lse (batch, heads, Sq)), or packed ((total, heads, dv),
+// (heads, total)); `recorded` says whether backward follows.
+py::tuple forward(const AttentionCall& call, bool recorded) {
+  const int64_t batch = call.q.size(0), rows = call.q.size(1), heads = call.q.size(2);
+  const int64_t columns = call.v.size(3);
+  std::vector<int64_t> out_shape = {batch, rows, heads, columns}, lse_shape = {batch, heads, rows};
+  if (call.packed()) out_shape = {rows, heads, columns}, lse_shape = {heads, rows};
+  const Array out = Array::empty(out_shape, call.q.dtype(), call.q.device());
+  const Array lse = Array::empty(lse_shape, DType::float32, call.q.device());
   AttentionForward args;
   static_cast<AttentionInputs&>(args) = call.inputs;
   args.out = query_rows(call, &out);
@@ -304,11 +308,12 @@ void forward(const AttentionCall& call, const Array& out, const Array& lse, bool
   args.workspace = workspace.data();
   PYMODEL_RUN(attention_forward, call.q.device(), args);
   check_offsets_found(call, report);
+  return py::make_tuple(out, lse);
 }
 
-void backward(const AttentionCall& call, const Array& out, const Array& dout, const Array& lse,
-              const Array* dq, const Array* dk, const Array* dv) {
-  check_gradient(call, out, dout);
+void backward(const AttentionCall& call, const Array& out, const Array& given_dout,
+              const Array& lse, const Array* dq, const Array* dk, const Array* dv) {
+  const Array dout = incoming_gradient(given_dout, out);
   AttentionBackward args;
   static_cast<AttentionInputs&>(args) = call.inputs;
   args.out = query_rows(call, &out);
@@ -324,9 +329,20 @@ void backward(const AttentionCall& call, const Array& out, const Array& dout, co
   PYMODEL_RUN(attention_backward, call.q.device(), args);
 }
 
-void bias_gradient(const AttentionCall& call, const Array& out, const Array& dout, const Array& lse,
-                   const Array& dbias) {
-  check_gradient(call, out, dout);
+// (batch, S, 3, heads, d), the gradient of what `make_qkv_call` was given.
+Array backward_qkv(const AttentionCall& call, const Array& out, const Array& dout,
+                   const Array& lse) {
+  const Array& q = call.q;
+  const Array dqkv =
+      Array::empty({q.size(0), q.size(1), 3, q.size(2), q.size(3)}, q.dtype(), q.device());
+  const Array dq = dqkv.select(2, 0), dk = dqkv.select(2, 1), dv = dqkv.select(2, 2);
+  backward(call, out, dout, lse, &dq, &dk, &dv);
+  return dqkv;
+}
+
+void bias_gradient(const AttentionCall& call, const Array& out, const Array& given_dout,
+                   const Array& lse, const Array& dbias) {
+  const Array dout = incoming_gradient(given_dout, out);
   AttentionBiasGradient args;
   static_cast<AttentionInputs&>(args) = call.inputs;
   args.out = query_rows(call, &out);
@@ -357,6 +373,9 @@ PYMODEL_BINDINGS(m) {
            py::arg("query_lengths"), py::arg("key_lengths"), py::arg("scale"),
            py::arg("window_left"), py::arg("window_right"), py::arg("dropout_p"), py::arg("seed"),
            py::arg("offset"))
+      .def_static("qkv", &make_qkv_call, py::arg("qkv"), py::arg("bias"), py::arg("lengths"),
+                  py::arg("scale"), py::arg("window_left"), py::arg("window_right"),
+                  py::arg("dropout_p"), py::arg("seed"), py::arg("offset"))
       .def_static("packed", &make_packed_call, py::arg("q"), py::arg("k"), py::arg("v"),
                   py::arg("bias"), py::arg("query_offsets"), py::arg("key_offsets"),
                   py::arg("longest_query"), py::arg("longest_key"), py::arg("scale"),
@@ -364,6 +383,7 @@ PYMODEL_BINDINGS(m) {
                   py::arg("seed"), py::arg("offset"));
   m.def("attention_forward", &forward);
   m.def("attention_backward", &backward);
+  m.def("attention_backward_qkv", &backward_qkv);
   m.def("attention_bias_gradient", &bias_gradient);
   m.def("attention_dropout_mask", &dropout_mask);
 }

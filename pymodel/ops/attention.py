@@ -66,9 +66,9 @@ def attention(
     calculation for softmax", arXiv:1805.02867; Ainslie et al., "GQA", arXiv:2305.13245.
     """
     arrays = [dense(x._array) for x in (q, k, v)]
-    options = _options(q.shape, causal, scale, window, dropout_p)
+    options = _options(_head_dim(q), causal, scale, window, dropout_p)
     call, bias_array = _call(arrays, bias, query_lengths, key_lengths, options)
-    out, lse = _forward(call, q, v.shape, wants_grad(q, k, v, bias))
+    out, lse = _core.attention_forward(call, wants_grad(q, k, v, bias))
     return _recorded("attention", call, (q, k, v), out, lse, bias, bias_array)
 
 
@@ -122,12 +122,10 @@ def attention_varlen(
         integers(cu_seqlens_k, q.device),
         max_seqlen_q,
         max_seqlen_k,
-        *_options(q.shape, causal, scale, window, dropout_p),
+        *_options(_head_dim(q), causal, scale, window, dropout_p),
         *_draw(dropout_p),
     )
-    out = _core.empty([*q.shape[:-1], v.shape[-1]], q.dtype, q.device)
-    lse = _core.empty([q.shape[1], q.shape[0]], "float32", q.device)
-    _core.attention_forward(call, out, lse, wants_grad(q, k, v, bias))
+    out, lse = _core.attention_forward(call, wants_grad(q, k, v, bias))
     return _recorded("attention_varlen", call, (q, k, v), out, lse, bias, bias_array)
 
 
@@ -160,26 +158,21 @@ def attention_qkvpacked(
 
     Source: the name and layout are flash-attention's flash_attn_qkvpacked_func.
     """
-    packed = _packed_heads(qkv, heads)
-    packed_shape, shape = packed.shape, qkv.shape
-    arrays = [packed.select(2, 0), packed.select(2, 1), packed.select(2, 2)]
-    options = _options(packed_shape, causal, scale, window, dropout_p)
-    call, bias_array = _call(arrays, bias, lengths, lengths, options)
+    shape = qkv.shape
+    packed, head_dim = _packed_heads(qkv, shape, heads)
+    options = _options(head_dim, causal, scale, window, dropout_p)
+    bias_array = _bias_array(bias)
+    length_array = None if lengths is None else integers(lengths, qkv.device)
+    call = _core.AttentionCall.qkv(packed, bias_array, length_array, *options, *_draw(dropout_p))
     recorded = wants_grad(qkv, bias)
-    out, lse = _forward(call, arrays[0], packed_shape, recorded)
+    out, lse = _core.attention_forward(call, recorded)
     result = Tensor(out if heads is None else out.reshape([*shape[:2], shape[2] // 3]))
     if recorded:
         wanted = qkv.requires_grad
 
         def backward(dout: _core.Array) -> tuple[Any, ...]:
-            incoming = dense(dout) if heads is None else contiguous(dout).reshape(out.shape)
-            dqkv = None
-            if wanted:
-                dqkv = _core.empty(packed_shape, out.dtype, out.device)
-                parts = [dqkv.select(2, i) for i in range(3)]
-                _core.attention_backward(call, out, incoming, lse, *parts)
-                dqkv = dqkv.reshape(shape)
-            return dqkv, _bias_gradient(call, out, incoming, lse, bias, bias_array)
+            dqkv = _core.attention_backward_qkv(call, out, dout, lse).reshape(shape) if wanted else None
+            return dqkv, _bias_gradient(call, out, dout, lse, bias, bias_array)
 
         record("attention_qkvpacked", result, (qkv, bias), backward)
     return result
@@ -204,27 +197,27 @@ def attention_dropout_mask(
     return Tensor(mask)
 
 
-def _packed_heads(qkv: Tensor, heads: int | None) -> _core.Array:
-    """(batch, seq, 3, heads, head_dim), checked."""
-    shape = qkv.shape
+def _packed_heads(qkv: Tensor, shape: tuple[int, ...], heads: int | None) -> tuple[_core.Array, int]:
+    """(batch, seq, 3, heads, head_dim), checked, and head_dim."""
     if heads is None:
         if len(shape) != 5 or shape[2] != 3:
             raise ValueError(
                 f"attention_qkvpacked: qkv must have shape (batch, seq, 3, heads, head_dim), got {shape}"
             )
-        return dense(qkv._array)
+        return dense(qkv._array), shape[-1]
     if len(shape) != 3 or heads < 1 or shape[2] % (3 * heads):
         raise ValueError(
             f"attention_qkvpacked: qkv must have shape (batch, seq, 3 * heads * head_dim) for {heads} heads, "
             f"got {shape}"
         )
-    return contiguous(qkv._array).reshape([*shape[:2], 3, heads, shape[2] // (3 * heads)])
+    head_dim = shape[2] // (3 * heads)
+    return contiguous(qkv._array).reshape([*shape[:2], 3, heads, head_dim]), head_dim
 
 
 def _options(
-    shape: tuple[int, ...], causal: bool, scale: float | None, window: Window, dropout_p: float
+    head_dim: int, causal: bool, scale: float | None, window: Window, dropout_p: float
 ) -> tuple[float, int, int, float]:
-    """Scale, window and dropout as the kernel takes them; `shape` ends with head_dim."""
+    """Scale, window and dropout as the kernel takes them."""
     left, right = -1, -1
     if isinstance(window, int):
         if window < 1:
@@ -237,8 +230,12 @@ def _options(
     if causal:
         right = 0
     if scale is None:
-        scale = max(shape[-1], 1) ** -0.5 if shape else 1.0
+        scale = max(head_dim, 1) ** -0.5
     return float(scale), left, right, float(dropout_p)
+
+
+def _head_dim(q: Tensor) -> int:
+    return q.shape[-1] if q.ndim else 1  # the binding names what is wrong with its shape
 
 
 def _call(
@@ -270,18 +267,6 @@ def _draw(dropout_p: float) -> tuple[int, int]:
     return next_offset() if dropout_p > 0 else (0, 0)
 
 
-def _forward(
-    call: _core.AttentionCall, q: Tensor | _core.Array, v_shape: tuple[int, ...], recorded: bool
-) -> tuple[_core.Array, _core.Array]:
-    """Output and log-sum-exp; `recorded` says whether backward follows."""
-    batch, queries, heads, _ = q.shape
-    device = q.device
-    out = _core.empty([batch, queries, heads, v_shape[-1]], q.dtype, device)
-    lse = _core.empty([batch, heads, queries], "float32", device)
-    _core.attention_forward(call, out, lse, recorded)
-    return out, lse
-
-
 def _recorded(
     name: str,
     call: _core.AttentionCall,
@@ -296,11 +281,10 @@ def _recorded(
     if wants_grad(*inputs, bias):
 
         def backward(dout: _core.Array) -> tuple[Any, ...]:
-            incoming = dense(dout)
             wanted = [x._array.empty_like() if x.requires_grad else None for x in inputs]
             if any(gradient is not None for gradient in wanted):
-                _core.attention_backward(call, out, incoming, lse, *wanted)
-            return *wanted, _bias_gradient(call, out, incoming, lse, bias, bias_array)
+                _core.attention_backward(call, out, dout, lse, *wanted)
+            return *wanted, _bias_gradient(call, out, dout, lse, bias, bias_array)
 
         record(name, result, (*inputs, bias), backward)
     return result
