@@ -196,14 +196,14 @@ static inline int64_t attention_forward_floats(const AttentionInputs& args) {
   const int64_t elements =
       attention_key_block(args) * (d + dv) + kAttentionChunk * d + kAttentionTile * kAttentionTile;
   return attention_element_floats(elements) + kAttentionChunk * (dv + 2) +
-         kAttentionTile * (dv + 3 * kAttentionTile + 1);
+         kAttentionTile * (3 * kAttentionTile + 1);
 }
 static inline int64_t attention_backward_floats(const AttentionInputs& args) {
   const int64_t d = attention_padded(args.q.shape[3]), dv = attention_padded(args.v.shape[3]);
   const int64_t elements = attention_key_block(args) * (2 * d + dv) +
                            kAttentionTile * (2 * d + 3 * dv + 3 * kAttentionTile);
   return attention_element_floats(elements) + attention_key_block(args) * (d + dv) +
-         kAttentionTile * (2 * d + 4 * kAttentionTile + 2);
+         kAttentionTile * (d + 4 * kAttentionTile + 2);
 }
 static inline int64_t attention_bias_gradient_floats(const AttentionInputs& args) {
   return attention_backward_floats(args) + attention_key_block(args) * kAttentionTile;

@@ -1,6 +1,7 @@
-// CPU attention, backward. A task holds a block of keys of one (batch, kv_head) and passes all
-// queries of its heads over it, so dK and dV are summed in place over queries and heads. Where
-// there are several blocks of keys, dQ is summed over them in float32, in the order of the blocks.
+// CPU attention, backward. A task, for each of its (batch, kv_head) in turn, holds a block of keys
+// and passes all queries of the heads that read them over it, so dK and dV are summed in place over
+// queries and heads. Where there are several blocks of keys, dQ is summed over them in float32, in
+// the order of the blocks.
 #include "cpu/dispatch.h"
 #include "ops/attention/attention_gradient_tile.h"
 #include "ops/attention/attention_split_products.h"
@@ -20,12 +21,12 @@ PYMODEL_INLINE float* query_sums(const AttentionBackward& args, int64_t split, i
 template <typename P, typename T>
 static void backward_tile(const AttentionBackward& args, const GradientScratch<P>& s,
                           const QueryTile& queries, int64_t first_key, int64_t keys, int64_t block,
-                          float* dqueries, bool started) {
+                          float* dqueries, bool started, RowsAhead& ahead) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
   TileRegion region;
   set_region(queries, first_key, keys, &region);
-  gradient_tile<P, T>(args, s, queries, region, block);
+  gradient_tile<P, T>(args, s, queries, region, block, ahead);
   if (args.dv.data != nullptr) {
     multiply_over_queries<P>(region, s.probabilities, s.dout, ldv, dv, s.dvalues + block * ldv);
   }
@@ -38,37 +39,51 @@ static void backward_tile(const AttentionBackward& args, const GradientScratch<P
   }
 }
 
-// Writes the dQ of a tile of queries, which lies in `dqueries` (padded d, kTile); `rows` (kTile,
-// padded d) is scratch memory.
+// Writes the dQ of a tile of queries, which lies in `dqueries` (padded d, kTile).
 template <typename T>
 static void finish_queries(const AttentionBackward& args, const QueryTile& queries,
-                           const float* dqueries, float* rows) {
-  const int64_t d = args.q.shape[3], ld = attention_padded(d);
-  transpose_tile(dqueries, kTile, round_up(d, kLanes), queries.lanes, rows, ld);
-  store_rows(rows, ld, queries.count, d, args.scale,
-             vector_at<T>(args.dq, queries.batch, queries.memory, queries.head),
-             args.dq.strides[1]);
+                           const float* dqueries) {
+  store_queries(dqueries, queries.count, args.q.shape[3],
+                vector_at<T>(args.dq, queries.batch, queries.memory, queries.head),
+                args.dq.strides[1], [&](int64_t, Vec sums) { return sums * args.scale; });
+}
+
+// The gradients of keys first to last - 1, if this is the last head that reads them.
+template <typename T>
+static void add_keys_ahead(const AttentionBackward& args, int64_t batch, int64_t head,
+                           const AttentionSequence& keys, int64_t first, int64_t last,
+                           RowsAhead* ahead) {
+  const int64_t group = args.q.shape[2] / args.k.shape[2];
+  if ((head + 1) % group != 0) return;
+  const int64_t count = smaller(last, keys.length) - first;
+  ahead->add<T>(args.dk, batch, keys.first + first, head / group, count);
+  ahead->add<T>(args.dv, batch, keys.first + first, head / group, count);
 }
 
 // All queries of one head against the keys first to last - 1 that s holds. False where an operand
 // cannot be multiplied this way.
 template <typename P, typename T>
 static bool backward_head(const AttentionBackward& args, const GradientScratch<P>& s, int64_t batch,
-                          int64_t head, int64_t first, int64_t last, int64_t keys, float* sums) {
+                          int64_t head, int64_t first, int64_t last, const AttentionSequence& keys,
+                          float* sums) {
   const AttentionSequence queries = attention_queries(args, batch);
+  RowsAhead ahead;
   for (int64_t i = 0; i < queries.length; i += kTile) {
     QueryTile tile;
-    set_queries(args, batch, head, i, queries, keys, &tile);
+    set_queries(args, batch, head, i, queries, keys.length, &tile);
     const int64_t start = larger(first, tile.key_begin), stop = smaller(last, tile.key_end);
     if (start < stop) {
+      if (sums == nullptr) ahead.add<T>(args.dq, batch, tile.memory, head, tile.count);
+      if (i + kTile >= queries.length)
+        add_keys_ahead<T>(args, batch, head, keys, first, last, &ahead);
       if (!load_queries<P, T>(args, s, tile)) return false;
       float* dqueries = sums == nullptr ? s.dqueries : sums + i * attention_padded(args.q.shape[3]);
       for (int64_t j = start; j < stop; j += kTile) {
         backward_tile<P, T>(args, s, tile, j, smaller(kTile, stop - j), j - first, dqueries,
-                            sums != nullptr || j > start);
+                            sums != nullptr || j > start, ahead);
       }
       if (sums == nullptr && args.dq.data != nullptr) {
-        finish_queries<T>(args, tile, dqueries, s.rows);
+        finish_queries<T>(args, tile, dqueries);
       }
     } else if (sums == nullptr && args.dq.data != nullptr) {
       zero_rows(vector_at<T>(args.dq, batch, tile.memory, head), args.dq.strides[1], tile.count,
@@ -126,7 +141,7 @@ static bool backward_task(const AttentionBackward& args, int64_t split, int64_t 
     memset(s.dvalues, 0, static_cast<size_t>(padded * ldv) * sizeof(float));
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       float* sums = shared ? query_sums(args, split, batch, head) : nullptr;
-      if (!backward_head<P, T>(args, s, batch, head, first, first + padded, keys.length, sums)) {
+      if (!backward_head<P, T>(args, s, batch, head, first, first + padded, keys, sums)) {
         return false;
       }
     }
@@ -163,7 +178,7 @@ static void add_query_sums(const AttentionBackward& args) {
     tile.memory = sequence.first + first;
     tile.count = smaller(kTile, sequence.extent - first);
     tile.lanes = kTile;
-    finish_queries<T>(args, tile, s.dqueries, s.rows);
+    finish_queries<T>(args, tile, s.dqueries);
   });
 }
 
@@ -184,11 +199,17 @@ static void backward(const AttentionBackward& args) {
   // Split by split: under a causal mask the first blocks of keys are the longest.
   const int64_t cost =
       pairs * (3 * args.q.shape[3] + 2 * args.v.shape[3]) + units * args.k.shape[1];
-  parallel_for_dynamic(attention_splits(args) * units, cost, [&](int64_t task) {
-    const int64_t split = task / units, unit = task % units;
-    const int64_t batch = unit / args.k.shape[2], kv_head = unit % args.k.shape[2];
-    if (!backward_task<P, T>(args, split, batch, kv_head)) {
-      backward_task<FloatProducts, T>(args, split, batch, kv_head);
+  const int64_t splits = attention_splits(args), heads = args.k.shape[2];
+  const int64_t some =
+      args.k.shape[1] > kAttentionChunk ? 1 : heads_per_task(args.k.shape[0], heads);
+  const int64_t parts = (heads + some - 1) / some, tasks = args.k.shape[0] * parts;
+  parallel_for_dynamic(splits * tasks, cost, [&](int64_t task) {
+    const int64_t split = task / tasks, batch = task % tasks / parts;
+    const int64_t first = task % parts * some, last = smaller(first + some, heads);
+    for (int64_t kv_head = first; kv_head < last; ++kv_head) {
+      if (!backward_task<P, T>(args, split, batch, kv_head)) {
+        backward_task<FloatProducts, T>(args, split, batch, kv_head);
+      }
     }
   });
   if (attention_key_blocks(args) > 1 && args.dq.data != nullptr) add_query_sums<P, T>(args);

@@ -24,6 +24,7 @@ static void add_head(const AttentionBiasGradient& args, const Scratch& s, const 
   const AttentionSequence keys = attention_keys(args, batch);
   const int64_t last = smaller(part.key + part.keys, keys.length);
   if (part.key >= last) return;
+  RowsAhead ahead;  // of which there are none
   load_keys<FloatProducts, T>(args, s, batch, head / (args.q.shape[2] / args.k.shape[2]), part.key,
                               last, keys);
   for (int64_t i = part.first; i < smaller(part.first + part.count, queries.length); i += kTile) {
@@ -36,7 +37,7 @@ static void add_head(const AttentionBiasGradient& args, const Scratch& s, const 
     for (int64_t j = start; j < stop; j += kTile) {
       TileRegion region;
       set_region(tile, j, smaller(kTile, stop - j), &region);
-      gradient_tile<FloatProducts, T>(args, s, tile, region, j - part.key);
+      gradient_tile<FloatProducts, T>(args, s, tile, region, j - part.key, ahead);
       float* target = sums + (j - part.key) * kTile;
       for_each_part(region, [&](int64_t key, int64_t count, int64_t lane, int64_t lanes) {
         for (int64_t row = key * kTile; row < (key + count) * kTile; row += kTile) {

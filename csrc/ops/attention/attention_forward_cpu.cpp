@@ -1,9 +1,10 @@
-// CPU attention, forward. A task is a chunk of queries of one head: it passes over the keys once,
-// keeping the running maximum, sum and output of each query (online softmax).
+// CPU attention, forward. A task is a chunk of queries of a head, or of several heads in turn: it
+// passes over the keys once, keeping the running maximum, sum and output of each query (online
+// softmax).
 #include "cpu/dispatch.h"
 #include "ops/attention/attention_few_queries.h"
+#include "ops/attention/attention_rows_ahead.h"
 #include "ops/attention/attention_split_products.h"
-#include "ops/attention/attention_tile.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 namespace {
@@ -19,7 +20,6 @@ struct ForwardScratch {
   float* maximum;    // (chunk)
   float* total;      // (chunk): sum of exp(score - maximum)
   float* rescale;    // (kTile)
-  float* rows;       // (kTile, padded dv)
   float* scores;     // (kTile, kTile)
   float* staging;    // (kTile, kTile)
   float* elements;   // (kTile, kTile): bias, then dropout
@@ -39,7 +39,6 @@ static ForwardScratch<P> forward_scratch(const AttentionForward& args) {
   s.maximum = take(&next, kAttentionChunk);
   s.total = take(&next, kAttentionChunk);
   s.rescale = take(&next, kTile);
-  s.rows = take(&next, kTile * dv);
   s.scores = take(&next, kTile * kTile);
   s.staging = take(&next, kTile * kTile);
   s.elements = take(&next, kTile * kTile);
@@ -56,7 +55,7 @@ static ForwardScratch<P> forward_scratch(const AttentionForward& args) {
 template <typename P, bool careful>
 static void softmax_tile(const QueryTile& queries, const TileRegion& region, float factor,
                          float* scores, const float* keep, float* maximum, float* total,
-                         float* rescale, typename P::Element* weights) {
+                         float* rescale, typename P::Element* weights, RowsAhead& ahead) {
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
     const LaneSight sight = lane_sight(queries, lane, region.first_key);
     const Vec before = load(maximum + lane);
@@ -79,6 +78,7 @@ static void softmax_tile(const QueryTile& queries, const TileRegion& region, flo
     const Vec shift = select(after == -infinity(), zero(), after);
     Vec sums[2] = {zero(), zero()};
     for_each_pair(region, lane, [&](int64_t key) {
+      ahead.fetch();
       Vec pair[2];
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i) {
@@ -119,7 +119,7 @@ static void rescale_columns(const QueryTile& queries, const float* factors, int6
 template <typename P, typename T>
 static typename P::Element* tile_weights(const AttentionForward& args, const ForwardScratch<P>& s,
                                          const QueryTile& queries, const TileRegion& region,
-                                         int64_t index) {
+                                         int64_t index, RowsAhead& ahead) {
   typedef typename P::Element Element;
   Element* weights = P::kInPlace ? reinterpret_cast<Element*>(s.scores) : s.weights;
   if (!P::kInPlace && region.partial) memset(weights, 0, kTile * kTile * sizeof(Element));
@@ -128,7 +128,8 @@ static typename P::Element* tile_weights(const AttentionForward& args, const For
   const ScoreTerms terms =
       score_terms<T>(args, queries, region, region.masked, s.staging, s.elements, s.scores);
   const auto softmax = terms.careful ? softmax_tile<P, true> : softmax_tile<P, false>;
-  softmax(queries, region, terms.factor, s.scores, terms.keep, maximum, total, s.rescale, weights);
+  softmax(queries, region, terms.factor, s.scores, terms.keep, maximum, total, s.rescale, weights,
+          ahead);
   return weights;
 }
 
@@ -136,7 +137,7 @@ static typename P::Element* tile_weights(const AttentionForward& args, const For
 template <typename P, typename T>
 static void forward_tile(const AttentionForward& args, const ForwardScratch<P>& s,
                          const QueryTile& queries, int64_t index, int64_t first_key, int64_t keys,
-                         int64_t block) {
+                         int64_t block, RowsAhead& ahead) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
   float* sums = s.sums + index * kTile * ldv;
@@ -144,7 +145,7 @@ static void forward_tile(const AttentionForward& args, const ForwardScratch<P>& 
   set_region(queries, first_key, keys, &region);
   multiply_with_keys<P>(region, s.keys + block * ldk, ldk, d, s.columns + index * kTile * ldk,
                         s.scores);
-  const typename P::Element* weights = tile_weights<P, T>(args, s, queries, region, index);
+  const typename P::Element* weights = tile_weights<P, T>(args, s, queries, region, index, ahead);
   const bool first = first_key == queries.key_begin;
   if (!first) rescale_columns(queries, s.rescale, dv, sums);
   multiply_over_keys<P>(queries, region, weights, s.values + block * ldv, ldv, dv, sums, !first);
@@ -174,24 +175,39 @@ static void finish_queries(const AttentionForward& args, const ForwardScratch<P>
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
     store(lse + lane, load(s.maximum + index * kTile + lane) + log_of_total(load(total + lane)));
   }
-  transpose_tile(s.sums + index * kTile * ldv, kTile, round_up(dv, kLanes), queries.lanes, s.rows,
-                 ldv);
   memcpy(lse_at(args.lse, queries.batch, queries.memory, queries.head), lse,
          static_cast<size_t>(queries.count) * sizeof(float));
-  for (int64_t i = 0; i < queries.count; ++i) {
-    T* out = vector_at<T>(args.out, queries.batch, queries.memory + i, queries.head);
-    if (total[i] == 0.0f) {  // sees nothing; its sums may never have been written
-      zero_rows(out, 0, 1, dv);
-    } else {
-      store_rows(s.rows + i * ldv, ldv, 1, dv, 1.0f / total[i], out, 0);
-    }
-  }
+  store_queries(s.sums + index * kTile * ldv, queries.count, dv,
+                vector_at<T>(args.out, queries.batch, queries.memory, queries.head),
+                args.out.strides[1], [&](int64_t lane, Vec sums) {
+                  const Vec all = load(total + lane);
+                  // A query that sees nothing; its sums may never have been written.
+                  return select(all == zero(), zero(), sums * (broadcast(1.0f) / all));
+                });
 }
 
-// False, with nothing of use done, where an operand cannot be multiplied this way.
+// What is read after a block of keys whose last is `last` - 1: another of this head, or once its
+// `end` is reached, where its results go and, if it is `followed`, the next one's rows.
+template <typename T>
+static void add_rows_ahead(const AttentionForward& args, const QueryTile& queries, int64_t count,
+                           const AttentionSequence& keys, int64_t begin, int64_t last, int64_t end,
+                           bool followed, RowsAhead* ahead) {
+  const bool done = last >= end;
+  if (done) ahead->add<T>(args.out, queries.batch, queries.memory, queries.head, count);
+  if (done && !followed) return;
+  const int64_t next = done ? begin : last, head = done ? queries.head + 1 : queries.head;
+  const int64_t kv_head = head / (args.q.shape[2] / args.k.shape[2]);
+  const int64_t held = smaller(attention_key_block(args), keys.length - next);
+  if (done) ahead->add<T>(args.q, queries.batch, queries.memory, head, count);
+  ahead->add<T>(args.k, queries.batch, keys.first + next, kv_head, held);
+  ahead->add<T>(args.v, queries.batch, keys.first + next, kv_head, held);
+}
+
+// `followed` says whether the next head comes next. False, with nothing of use done, where an
+// operand cannot be multiplied this way.
 template <typename P, typename T>
 static bool forward_chunk(const AttentionForward& args, int64_t batch, int64_t head, int64_t begin,
-                          int64_t end) {
+                          int64_t end, bool followed) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
   const int64_t kv_head = head / (args.q.shape[2] / args.k.shape[2]);
@@ -211,6 +227,7 @@ static bool forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
     key_end = larger(key_end, tiles[count].key_end);
   }
   const int64_t block = attention_key_block(args);
+  RowsAhead ahead;
   for (int64_t first = key_begin; first < key_end; first += block) {
     const int64_t last = smaller(first + block, key_end), held = smaller(last, keys) - first;
     P::load_keys(vector_at<T>(args.k, batch, key_sequence.first + first, kv_head),
@@ -220,10 +237,12 @@ static bool forward_chunk(const AttentionForward& args, int64_t batch, int64_t h
     if (!P::in_range(s.keys, held * ldk) || !P::in_range(s.values, round_up(held, kTile) * ldv)) {
       return false;
     }
+    add_rows_ahead<T>(args, tiles[0], smaller(end, queries.length) - begin, key_sequence, key_begin,
+                      last, key_end, followed, &ahead);
     for (int64_t t = 0; t < count; ++t) {
       const int64_t stop = smaller(last, tiles[t].key_end);
       for (int64_t j = larger(first, tiles[t].key_begin); j < stop; j += kTile) {
-        forward_tile<P, T>(args, s, tiles[t], t, j, smaller(kTile, stop - j), j - first);
+        forward_tile<P, T>(args, s, tiles[t], t, j, smaller(kTile, stop - j), j - first, ahead);
       }
     }
   }
@@ -236,17 +255,21 @@ static void forward(const AttentionForward& args) {
   const int64_t batches = args.q.shape[0], queries = args.q.shape[1], heads = args.q.shape[2];
   const int64_t chunks = (queries + kAttentionChunk - 1) / kAttentionChunk;
   const int64_t work = args.k.shape[1] * (args.q.shape[3] + args.v.shape[3]) + args.v.shape[3];
-  parallel_for_dynamic(
-      batches * heads * chunks, batches * heads * queries * work, [&](int64_t task) {
-        // The last chunks first: under a causal mask they are the longest.
-        const int64_t begin = (chunks - 1 - task / (batches * heads)) * kAttentionChunk;
-        const int64_t unit = task % (batches * heads);
-        const int64_t batch = unit / heads, head = unit % heads;
-        const int64_t end = smaller(begin + kAttentionChunk, queries);
-        if (!forward_chunk<P, T>(args, batch, head, begin, end)) {
-          forward_chunk<FloatProducts, T>(args, batch, head, begin, end);
-        }
-      });
+  const int64_t some = chunks > 1 ? 1 : heads_per_task(batches, heads);
+  const int64_t parts = (heads + some - 1) / some, units = batches * parts;
+  parallel_for_dynamic(units * chunks, batches * heads * queries * work, [&](int64_t task) {
+    // The last chunks first: under a causal mask they are the longest.
+    const int64_t begin = (chunks - 1 - task / units) * kAttentionChunk;
+    const int64_t end = smaller(begin + kAttentionChunk, queries);
+    const int64_t batch = task % units / parts, first = task % units % parts * some;
+    const int64_t last = smaller(first + some, heads);
+    for (int64_t head = first; head < last; ++head) {
+      const bool followed = head + 1 < last;
+      if (!forward_chunk<P, T>(args, batch, head, begin, end, followed)) {
+        forward_chunk<FloatProducts, T>(args, batch, head, begin, end, followed);
+      }
+    }
+  });
 }
 
 }  // namespace

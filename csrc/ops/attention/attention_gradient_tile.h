@@ -1,7 +1,7 @@
 // What the two backward kernels share: the state of a tile of queries, and dS of a tile of scores.
 #pragma once
 
-#include "ops/attention/attention_tile.h"
+#include "ops/attention/attention_rows_ahead.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
 
@@ -22,7 +22,6 @@ struct GradientScratch {
   float* dkeys;             // (key block, padded d)
   float* dvalues;           // (key block, padded dv)
   float* dqueries;          // (padded d, kTile)
-  float* rows;              // (kTile, padded d)
   float* lse;               // (kTile): +inf for queries without gradient
   float* row_dot;           // (kTile): D = rowsum(dout * out)
   float* scores;            // (kTile, kTile)
@@ -48,7 +47,6 @@ static GradientScratch<P> gradient_scratch(const AttentionInputs& args, float** 
   s.dkeys = take(next, block * d);
   s.dvalues = take(next, block * dv);
   s.dqueries = take(next, kTile * d);
-  s.rows = take(next, kTile * d);
   s.lse = take(next, kTile);
   s.row_dot = take(next, kTile);
   s.scores = take(next, kTile * kTile);
@@ -109,11 +107,13 @@ static bool load_queries(const Args& args, const GradientScratch<P>& s, const Qu
 // may make an exponent -inf, and for dropout.
 template <typename P, bool careful>
 static void differentiate_softmax(const QueryTile& queries, const TileRegion& region, float factor,
-                                  const GradientScratch<P>& s, const float* keep) {
+                                  const GradientScratch<P>& s, const float* keep,
+                                  RowsAhead& ahead) {
   for (int64_t lane = 0; lane < queries.lanes; lane += kLanes) {
     const LaneSight sight = lane_sight(queries, lane, region.first_key);
     const Vec lse = load(s.lse + lane), row_dot = load(s.row_dot + lane);
     for_each_pair(region, lane, [&](int64_t key) {
+      ahead.fetch();
       Vec p[2], ds[2];
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i) {
@@ -140,7 +140,8 @@ static void differentiate_softmax(const QueryTile& queries, const TileRegion& re
 // P and dS of the region; `block` is where its keys lie in s.keys.
 template <typename P, typename T>
 static void gradient_tile(const AttentionInputs& args, const GradientScratch<P>& s,
-                          const QueryTile& queries, const TileRegion& region, int64_t block) {
+                          const QueryTile& queries, const TileRegion& region, int64_t block,
+                          RowsAhead& ahead) {
   const int64_t d = args.q.shape[3], dv = args.v.shape[3];
   const int64_t ldk = attention_padded(d), ldv = attention_padded(dv);
   if (!P::kInPlace && region.partial) {
@@ -155,7 +156,7 @@ static void gradient_tile(const AttentionInputs& args, const GradientScratch<P>&
       score_terms<T>(args, queries, region, region.partial, s.staging, s.elements, s.scores);
   const auto differentiate =
       terms.careful ? differentiate_softmax<P, true> : differentiate_softmax<P, false>;
-  differentiate(queries, region, terms.factor, s, terms.keep);
+  differentiate(queries, region, terms.factor, s, terms.keep, ahead);
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -60,6 +60,30 @@ static void store_rows(const float* from, int64_t ld, int64_t rows, int64_t colu
   }
 }
 
+// Writes a tile of queries' results, which lie transposed in `from` (columns, kTile), each by way
+// of finished(lane, results of one column).
+template <typename T, typename Finished>
+PYMODEL_INLINE void store_queries(const float* from, int64_t count, int64_t columns, T* to,
+                                  int64_t stride, const Finished& finished) {
+  for (int64_t lane = 0; lane < count; lane += kLanes) {
+    const int64_t some = smaller(kLanes, count - lane);
+    for (int64_t i = lane + kLanes; i < smaller(count, lane + 2 * kLanes); ++i)
+      prefetch_row<true>(to + i * stride, columns);
+    for_each_vector(columns, [&](int64_t j, int64_t n) {
+      Vec block[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i)
+        block[i] = finished(lane, load(from + (j + i) * kTile + lane));
+      transpose(block);
+      T* at = to + lane * stride + j;
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i, at += stride) {
+        if (i < some) store_lanes(at, block[i], n);
+      }
+    });
+  }
+}
+
 template <typename T>
 static void zero_rows(T* to, int64_t stride, int64_t rows, int64_t columns) {
   for (int64_t i = 0; i < rows; ++i) {
