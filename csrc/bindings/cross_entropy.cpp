@@ -1,5 +1,7 @@
 #include "ops/cross_entropy/cross_entropy.h"
 
+#include <omp.h>
+
 #include "bindings/fault.h"
 
 namespace pymodel {
@@ -51,6 +53,9 @@ int64_t forward(const Array& logits, const Array& targets, const Array& losses,
     args.dlosses = dlosses->view();
     args.dlogits = dlogits->view();
   }
+  const Workspace workspace(logits.device(), cross_entropy_workspace(args, omp_get_max_threads()),
+                            0);
+  args.workspace = workspace.data();
   PYMODEL_RUN(cross_entropy_forward, logits.device(), args);
   return invalid.position();
 }

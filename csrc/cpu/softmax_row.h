@@ -45,22 +45,29 @@ PYMODEL_INLINE Vec lane_maximum(const T* x, int64_t count, Vec start) {
   return max(max(peaks[0], peaks[1]), max(peaks[2], peaks[3]));
 }
 
+constexpr int64_t kSoftmaxBlock = 64 * kLanes;  // elements
+
 // x (count). Blocks that fit the first-level cache are read twice: for their maximum, then for the
 // sum about the largest maximum so far. Sums of blocks are kept apart until a block is done, which
-// also bounds the rounding of a long row.
-template <typename T>
-PYMODEL_INLINE SoftmaxRow softmax_row(const T* x, int64_t count) {
-  constexpr int64_t kBlock = 64 * kLanes;
+// also bounds the rounding of a long row. With `keeps`, exponentials (count, and the rest of the
+// last vector) are kept as they were computed, and in shifts (blocks, kLanes) what each lane of a
+// block was lowered by.
+template <bool keeps = false, typename T>
+PYMODEL_INLINE SoftmaxRow softmax_row(const T* x, int64_t count, float* exponentials = nullptr,
+                                      float* shifts = nullptr) {
   Vec maximum = -infinity(), total = zero();
-  for (int64_t begin = 0; begin < count; begin += kBlock) {
-    const int64_t length = count - begin < kBlock ? count - begin : kBlock;
+  for (int64_t begin = 0; begin < count; begin += kSoftmaxBlock) {
+    const int64_t length = count - begin < kSoftmaxBlock ? count - begin : kSoftmaxBlock;
     const T* block = x + begin;
     const Vec peak = lane_maximum(block, length, maximum);
     const Vec shift = softmax_shift(peak);
     Vec sum_of_block = zero();
     for_each_vector(length, [&](int64_t i, int64_t n) {
-      sum_of_block += exp_bounded(load_logits(block + i, n) - shift);
+      const Vec exponential = exp_bounded(load_logits(block + i, n) - shift);
+      if constexpr (keeps) store(exponentials + begin + i, exponential);
+      sum_of_block += exponential;
     });
+    if constexpr (keeps) store(shifts + begin / kSoftmaxBlock * kLanes, shift);
     total = fma(total, exp_bounded(maximum - shift), sum_of_block);
     maximum = peak;
   }

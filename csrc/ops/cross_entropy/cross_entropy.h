@@ -32,6 +32,7 @@ struct CrossEntropyForward {
   // Both or neither: the gradient as well, while a row's logits are at hand.
   TensorView dlosses;  // as in CrossEntropyBackward
   TensorView dlogits;
+  void* workspace = nullptr;  // on the CPU, cross_entropy_workspace bytes, aligned to 64
 };
 
 //   dx = (exp(x - m) / s - e / classes - (1 - e) * [class is target]) * scale * dlosses
@@ -50,6 +51,16 @@ struct CrossEntropyBackward {
 static inline CrossEntropyBackward cross_entropy_gradient(const CrossEntropyForward& args) {
   return {args.logits,  args.targets, args.statistics,   args.scale,
           args.dlosses, args.dlogits, args.ignore_index, args.label_smoothing};
+}
+
+// Floats that a thread keeps of a row whose gradient it writes: the exponentials, and what those of
+// each block of at least 64 vectors were lowered by.
+static inline int64_t cross_entropy_row_floats(int64_t classes) {
+  return (classes + 15) / 16 * 16 + (classes / 64 + 31) / 16 * 16;
+}
+static inline int64_t cross_entropy_workspace(const CrossEntropyForward& args, int64_t threads) {
+  if (args.dlogits.data == nullptr) return 0;
+  return 4 * threads * cross_entropy_row_floats(args.logits.shape[1]);
 }
 
 PYMODEL_DECLARE_KERNEL(cross_entropy_forward, CrossEntropyForward)

@@ -26,10 +26,10 @@ static float mean_below_maximum(const T* x, int64_t classes, float maximum) {
 }
 
 template <typename T>
-static float loss_of_row(const CrossEntropyForward& args, int64_t row, int64_t target) {
+static float loss_of_row(const CrossEntropyForward& args, int64_t row, int64_t target,
+                         const SoftmaxRow& softmax) {
   const T* x = row_of<T>(args.logits, row);
   const int64_t classes = args.logits.shape[1];
-  const SoftmaxRow softmax = softmax_row(x, classes);
   float* statistics = row_of<float>(args.statistics, row);
   statistics[0] = softmax.maximum;
   statistics[1] = softmax.sum;
@@ -66,6 +66,31 @@ static void zero_row(T* dx, int64_t classes) {
   for_each_vector(classes, [&](int64_t i, int64_t n) { store_lanes(dx + i, zero(), n); });
 }
 
+// dx = exp(x - m) * factor - shared, and `own` for the target.
+struct RowGradient {
+  Vec factor, shared;
+  float own;
+};
+
+template <typename T>
+static RowGradient row_gradient(const CrossEntropyBackward& args, int64_t row, int64_t target) {
+  const float classes = static_cast<float>(args.logits.shape[1]);
+  const float maximum = row_of<float>(args.statistics, row)[0];
+  const float total = row_of<float>(args.statistics, row)[1];
+  const float scale = *data_as<float>(args.scale) * row_of<float>(args.dlosses, row)[0];
+  const float smoothing = args.label_smoothing;
+  // The target's own share, computed from its logit because rounding dx twice would show.
+  const float logit = to_float(row_of<T>(args.logits, row)[target]);
+  const Vec probability = exp_bounded(broadcast(logit - maximum)) * (1.0f / total);
+  const float own = (probability[0] - (1.0f - smoothing) - smoothing / classes) * scale;
+  return {broadcast(scale / total), broadcast(scale * smoothing / classes), own};
+}
+
+// Whether a row has a gradient: it counts, and is not all -infinity.
+static bool has_gradient(const CrossEntropyBackward& args, int64_t row, int64_t target) {
+  return target != args.ignore_index && row_of<float>(args.statistics, row)[1] != 0.0f;
+}
+
 // Every element of x is read before dx, which may share its memory, is written there.
 template <typename T>
 static void backward_row(const CrossEntropyBackward& args, int64_t row, int64_t target,
@@ -73,42 +98,54 @@ static void backward_row(const CrossEntropyBackward& args, int64_t row, int64_t 
   const T* x = row_of<T>(args.logits, row);
   T* dx = row_of<T>(args.dlogits, row);
   const int64_t classes = args.logits.shape[1];
+  if (!has_gradient(args, row, target)) return zero_row(dx, classes);
+  const RowGradient gradient = row_gradient<T>(args, row, target);
   const float maximum = row_of<float>(args.statistics, row)[0];
-  const float total = row_of<float>(args.statistics, row)[1];
-  if (total == 0.0f) return zero_row(dx, classes);
-  const float scale = *data_as<float>(args.scale) * row_of<float>(args.dlosses, row)[0];
-  const float smoothing = args.label_smoothing;
-  const Vec factor = broadcast(scale / total);
-  const Vec shared = broadcast(scale * smoothing / static_cast<float>(classes));
-  // The target's own share, computed from its logit because rounding dx twice would show.
-  const Vec probability = exp_bounded(broadcast(to_float(x[target]) - maximum)) * (1.0f / total);
-  const float own =
-      (probability[0] - (1.0f - smoothing) - smoothing / static_cast<float>(classes)) * scale;
   write_row(dx, classes, streaming, [&](int64_t i, int64_t n) {
-    return fma(exp_bounded(load_lanes(x + i, n) - maximum), factor, -shared);
+    return fma(exp_bounded(load_lanes(x + i, n) - maximum), gradient.factor, -gradient.shared);
   });
-  from_float(own, dx + target);
+  from_float(gradient.own, dx + target);
 }
 
+// The same from what softmax_row kept.
 template <typename T>
-static void gradient_row(const CrossEntropyBackward& args, int64_t row, int64_t target,
-                         bool streaming) {
-  if (target == args.ignore_index) {
-    zero_row(row_of<T>(args.dlogits, row), args.logits.shape[1]);
-  } else {
-    backward_row<T>(args, row, target, streaming);
+static void backward_row_from(const float* exponentials, const float* shifts,
+                              const CrossEntropyBackward& args, int64_t row, int64_t target) {
+  T* dx = row_of<T>(args.dlogits, row);
+  const int64_t classes = args.logits.shape[1];
+  if (!has_gradient(args, row, target)) return zero_row(dx, classes);
+  const RowGradient gradient = row_gradient<T>(args, row, target);
+  const float maximum = row_of<float>(args.statistics, row)[0];
+  for (int64_t begin = 0; begin < classes; begin += kSoftmaxBlock) {
+    const int64_t left = classes - begin;
+    const Vec shift = load(shifts + begin / kSoftmaxBlock * kLanes);
+    const Vec factor = exp_bounded(shift - maximum) * gradient.factor;
+    for_each_vector(left < kSoftmaxBlock ? left : kSoftmaxBlock, [&](int64_t i, int64_t n) {
+      store_lanes(dx + begin + i, fma(load(exponentials + begin + i), factor, -gradient.shared), n);
+    });
   }
-}
-
-// Whether the gradient bypasses the cache; over its own logits it finds their cache lines at hand.
-template <typename T>
-static bool streams(const CrossEntropyBackward& args) {
-  return args.dlogits.data != args.logits.data &&
-         numel(args.logits) * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
+  from_float(gradient.own, dx + target);
 }
 
 // ---------------------------------------------------------------------------------------------
 // Kernels
+
+// The loss of a row, and its gradient where that is wanted.
+template <typename T>
+static float forward_row(const CrossEntropyForward& args, int64_t row, int64_t target) {
+  const T* x = row_of<T>(args.logits, row);
+  const int64_t classes = args.logits.shape[1];
+  if (args.dlogits.data == nullptr) {
+    return loss_of_row<T>(args, row, target, softmax_row(x, classes));
+  }
+  float* const exponentials = static_cast<float*>(args.workspace) +
+                              omp_get_thread_num() * cross_entropy_row_floats(classes);
+  float* const shifts = exponentials + (classes + 15) / 16 * 16;
+  const SoftmaxRow softmax = softmax_row<true>(x, classes, exponentials, shifts);
+  const float loss = loss_of_row<T>(args, row, target, softmax);
+  backward_row_from<T>(exponentials, shifts, cross_entropy_gradient(args), row, target);
+  return loss;
+}
 
 template <typename T>
 static void forward(const CrossEntropyForward& args) {
@@ -118,18 +155,14 @@ static void forward(const CrossEntropyForward& args) {
   const double divisor = args.mean ? static_cast<double>(counted) : 1.0;
   *data_as<float>(args.scale) = divisor > 0.0 ? static_cast<float>(1.0 / divisor) : 0.0f;
   float* losses = data_as<float>(args.losses);
-  const bool with_gradient = args.dlogits.data != nullptr;
-  const CrossEntropyBackward gradient = cross_entropy_gradient(args);
-  const bool streaming = with_gradient && streams<T>(gradient);
   const int64_t chunk = softmax_rows_per_task(classes);
-  const int64_t cost = (with_gradient ? 16 : 8) * rows * classes;
-  parallel_chunks(rows, chunk, cost, [&](int64_t begin, int64_t end) {
+  parallel_chunks(rows, chunk, 8 * rows * classes, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t target = integer_at(args.targets, row);
-      losses[row] = target == args.ignore_index ? 0.0f : loss_of_row<T>(args, row, target);
-      if (with_gradient) gradient_row<T>(gradient, row, target, streaming);
+      const bool counts = target != args.ignore_index;
+      losses[row] = counts ? forward_row<T>(args, row, target) : 0.0f;
+      if (!counts && args.dlogits.data != nullptr) zero_row(row_of<T>(args.dlogits, row), classes);
     }
-    if (streaming) finish_streaming();
   });
   // One thread, in double precision: rows are few beside rows * classes, and the order is fixed.
   double total = 0.0;
@@ -141,10 +174,12 @@ template <typename T>
 static void backward(const CrossEntropyBackward& args) {
   const int64_t rows = args.logits.shape[0], classes = args.logits.shape[1];
   const int64_t chunk = softmax_rows_per_task(classes);
-  const bool streaming = streams<T>(args);
+  // A gradient over its own logits finds their cache lines at hand.
+  const bool streaming = args.dlogits.data != args.logits.data &&
+                         rows * classes * static_cast<int64_t>(sizeof(T)) >= kStreamBytes;
   parallel_chunks(rows, chunk, 8 * rows * classes, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      gradient_row<T>(args, row, integer_at(args.targets, row), streaming);
+      backward_row<T>(args, row, integer_at(args.targets, row), streaming);
     }
     if (streaming) finish_streaming();
   });
