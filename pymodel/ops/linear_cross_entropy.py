@@ -7,6 +7,7 @@ from typing import Any
 
 from pymodel import _core
 from pymodel.autograd import record, wants_grad
+from pymodel.device import CPU
 from pymodel.ops.arrays import converted, flat, rows
 from pymodel.ops.cross_entropy import check_options, invalid_target
 from pymodel.ops.linear import _check as check_affine
@@ -199,6 +200,8 @@ class _Gradients:
 
     def scale(self, factor: _core.Array) -> None:
         """Multiplies all of them by () float32."""
+        if factor.device == CPU and factor.numpy().item() == 1.0:
+            return  # mostly backward starts at the loss; only a device would have to be waited for
         for array in self.arrays:
             if array is not None:
                 _core.binary("mul", array, factor, array)
