@@ -52,13 +52,19 @@ PYMODEL_INLINE Words take_part(Vec& x) {
   return part;
 }
 
+// The upper halves of two vectors of words side by side. What is left of a tiny number is subnormal
+// and has lower halves as well, which may not get into the numbers beside it.
+PYMODEL_INLINE Words pair_words(Words low, Words high) {
+  return (Words)_mm512_mask_blend_epi16(0xaaaaaaaau, (__m512i)(low >> 16), (__m512i)high);
+}
+
 // A row of each part's tile: 16 words of two elements.
 PYMODEL_INLINE void store_words(Vec near, Vec far, char* row) {
 #pragma GCC unroll 3
   for (int part = 0; part < kSplitParts; ++part) {
     const bool last = part == kSplitParts - 1;
     const Words low = last ? (Words)near : take_part(near);
-    const Words words = low >> 16 | (last ? (Words)far : take_part(far));
+    const Words words = pair_words(low, last ? (Words)far : take_part(far));
     memcpy(row + part * kTileStepBytes, &words, sizeof words);
   }
 }

@@ -113,11 +113,26 @@ def test_gemm_of_float32_keeps_its_bits_of_every_element() -> None:
 def test_gemm_of_float32_reaches_to_the_ends_of_the_range(scales: tuple[float, float]) -> None:
     a, b = (
         (np.clip(draw(*shape, seed=i), -1.9, 1.9) * scale).astype(np.float32)
-        for i, (shape, scale) in enumerate(zip([(300, 130), (130, 400)], scales, strict=True))
+        for i, (shape, scale) in enumerate(zip([(310, 140), (140, 410)], scales, strict=True))
     )
     truth = to_float64(a) @ to_float64(b)
     error = np.abs(to_float64(product(pm.tensor(a), pm.tensor(b))) - truth)
     assert (error <= 2.0**-20 * (np.abs(to_float64(a)) @ np.abs(to_float64(b)))).all()
+
+
+@pytest.mark.parametrize("left", ["rows dense", "columns dense"])
+@pytest.mark.parametrize("right", ["rows dense", "columns dense"])
+def test_gemm_of_float32_takes_tiny_numbers_beside_others(left: str, right: str) -> None:
+    # down to where a float32 has fewer than 24 bits; what the values far below of a GELU are like
+    def with_tiny(*shape: int, seed: int) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        tiny = random.random(shape) < 0.2
+        return np.where(tiny, np.exp2(random.uniform(-149, -90, shape)), 1.0) * draw(*shape, seed=seed)
+
+    a, b = with_tiny(310, 140, seed=2), with_tiny(140, 410, seed=3)
+    truth = to_float64(LAYOUTS[left](a, "float32")) @ to_float64(LAYOUTS[right](b, "float32"))
+    error = np.abs(to_float64(product(LAYOUTS[left](a, "float32"), LAYOUTS[right](b, "float32"))) - truth)
+    assert (error <= 2.0**-20 * (np.abs(a) @ np.abs(b))).all()
 
 
 @pytest.mark.parametrize("k", [130, 1300])

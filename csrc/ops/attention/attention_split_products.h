@@ -63,9 +63,9 @@ struct SplitProducts {
 
   // The parts of 16 words, each of an element of `low` and one of `high`.
   PYMODEL_INLINE void split(Vec low, Vec high, Words (&parts)[kSplitParts]) {
-    parts[0] = take_part(low) >> 16 | take_part(high);
-    parts[1] = take_part(low) >> 16 | take_part(high);
-    parts[2] = (Words)low >> 16 | ((Words)high & 0xffff0000u);  // of these 8 bits are left
+    parts[0] = pair_words(take_part(low), take_part(high));
+    parts[1] = pair_words(take_part(low), take_part(high));
+    parts[2] = pair_words((Words)low, (Words)high);  // of these 8 bits are left
   }
   PYMODEL_INLINE void put_words(Element* to, const Words (&parts)[kSplitParts]) {
     char* at = reinterpret_cast<char*>(to);
