@@ -11,19 +11,51 @@ constexpr float kSqrtHalf = 0.70710678118654752f;
 constexpr float kInverseSqrtTwoPi = 0.39894228040143268f;
 constexpr float kSqrtTwoOverPi = 0.79788456080286536f;
 constexpr float kGeluCubic = 0.044715f;  // Hendrycks and Gimpel, arXiv:1606.08415
+constexpr float kGeluTanhEnd = 10.0f;    // beyond it gelu_tanh is 0 or x to float32
+
+// (1 - Phi(x)) e^(x^2/2) for x >= 0, to an absolute error of 1.5e-8 before rounding: times a
+// density this gives Phi, the normal distribution, where it is near 0 or 1. The form is that of
+// Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26, with one more term.
+PYMODEL_INLINE Vec tail_over_density(Vec x) {
+  constexpr float kCoefficients[] = {0.11596502f,  0.08088741f, 0.23419651f,
+                                     -0.18552591f, 0.3546169f,  -0.100139946f};
+  const Vec t = reciprocal(fma(x, broadcast(0.28284271f), broadcast(1.0f)));
+  return t * polynomial(kCoefficients, t);
+}
+
+struct Normal {
+  Vec density;  // e^(-x^2/2), of which Phi' lacks the factor 1 / sqrt(2 pi)
+  Vec below;    // Phi(x)
+};
+
+PYMODEL_INLINE Normal normal_distribution(Vec x) {
+  const Vec magnitude = min(broadcast(30.0f), abs(x));  // where Phi is 1; in this order NaN stays
+  const Vec density = exp_bounded(x * x * -0.5f);
+  const Vec tail = density * tail_over_density(magnitude);
+  return {density, select(x < zero(), tail, 1.0f - tail)};
+}
 
 template <Activation kind>
 PYMODEL_INLINE Vec activate(Vec x) {
   switch (kind) {
     case Activation::relu:
       return select(x != x, x, max(x, zero()));
-    case Activation::gelu:
-      return x * 0.5f * (erf(x * kSqrtHalf) + 1.0f);
+    case Activation::gelu: {
+      // Near 0 the erf rounds less; far below, where 1 + erf would cancel, the tail does.
+      const Vec near = fma(erf_near_zero(x * kSqrtHalf), broadcast(0.5f), broadcast(0.5f));
+      return x * select(abs(x) < broadcast(1.4f), near, normal_distribution(x).below);
+    }
     case Activation::gelu_tanh: {
-      // x sigmoid(2 inner) is the same and needs no tanh, but rounds more near 0, where most
-      // activations are.
-      const Vec inner = kSqrtTwoOverPi * fma(x * x * x, broadcast(kGeluCubic), x);
-      return x * 0.5f * (tanh(inner) + 1.0f);
+      // x sigmoid(2 inner) is the same and does not cancel where 1 + tanh would. The sum 1 + e is
+      // kept in two parts, as its rounding would be most of the error.
+      const Vec bounded = max(broadcast(-kGeluTanhEnd), x);  // in this order NaN stays
+      const Vec slope = fma(bounded * bounded, broadcast(-2.0f * kSqrtTwoOverPi * kGeluCubic),
+                            broadcast(-2.0f * kSqrtTwoOverPi));
+      const Vec e = exp_bounded(bounded * slope);
+      const Vec sum = e + 1.0f, lost = e - (sum - 1.0f);
+      const Vec estimate = reciprocal_estimate(sum), y = bounded * estimate;
+      const Vec remainder = fma(-lost, y, fma(-sum, y, bounded));
+      return select(abs(x) >= broadcast(kGeluTanhEnd), max(x, zero()), fma(remainder, estimate, y));
     }
     case Activation::silu:
       return x * sigmoid(x);
@@ -35,17 +67,6 @@ PYMODEL_INLINE Vec activate(Vec x) {
       break;
   }
   return x;
-}
-
-// (1 - Phi(x)) e^(x^2/2) for x >= 0: times the density that the derivative of gelu needs anyway,
-// this gives Phi without the exponential of an erf, to an absolute error of 1.5e-8 before rounding.
-// The form is that of Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26, with one
-// more term.
-PYMODEL_INLINE Vec tail_over_density(Vec x) {
-  constexpr float kCoefficients[] = {0.11596502f,  0.08088741f, 0.23419651f,
-                                     -0.18552591f, 0.3546169f,  -0.100139946f};
-  const Vec t = reciprocal(fma(x, broadcast(0.28284271f), broadcast(1.0f)));
-  return t * polynomial(kCoefficients, t);
 }
 
 // d (x sigmoid(z)) / dx, given x z'
@@ -62,9 +83,8 @@ PYMODEL_INLINE Vec activation_derivative(Vec x) {
     case Activation::relu:
       return select(x > zero(), one, zero());
     case Activation::gelu: {
-      const Vec density = exp_bounded(x * x * -0.5f);
-      const Vec tail = density * tail_over_density(abs(x));
-      return fma(x, density * kInverseSqrtTwoPi, select(x < zero(), tail, one - tail));
+      const Normal normal = normal_distribution(x);
+      return fma(x, normal.density * kInverseSqrtTwoPi, normal.below);
     }
     case Activation::gelu_tanh: {
       // Of x sigmoid(2 inner), which is the same. Beyond 9 it is 0 or 1 to float32, and the square

@@ -299,14 +299,23 @@ PYMODEL_INLINE Vec sqrt(Vec a) {
 #endif
 }
 
-// 1 / a to an ulp, for magnitudes from 2^-126 to 2^126; NaN stays.
-PYMODEL_INLINE Vec reciprocal(Vec a) {
+// 1 / a to 14 bits at least, for magnitudes from 2^-126 to 2^126; NaN stays.
+PYMODEL_INLINE Vec reciprocal_estimate(Vec a) {
 #ifdef PYMODEL_AVX512
-  // An estimate of 14 bits and one step of Newton's method: the divider takes six times as long.
-  const Vec estimate = _mm512_rcp14_ps(a);
-  return fma(estimate, fma(-a, estimate, broadcast(1.0f)), estimate);
+  return _mm512_rcp14_ps(a);
 #else
   return broadcast(1.0f) / a;
+#endif
+}
+
+// The same to an ulp.
+PYMODEL_INLINE Vec reciprocal(Vec a) {
+#ifdef PYMODEL_AVX512
+  // One step of Newton's method: the divider takes six times as long.
+  const Vec estimate = reciprocal_estimate(a);
+  return fma(estimate, fma(-a, estimate, broadcast(1.0f)), estimate);
+#else
+  return reciprocal_estimate(a);
 #endif
 }
 
