@@ -180,9 +180,9 @@ PYMODEL_INLINE TileRowPanel rows_in_place(const bfloat16* rows, int64_t stride) 
   return {reinterpret_cast<const char*>(rows), stride * 2, kTileRowBytes};
 }
 
-template <int row_tiles, int column_tiles>
+template <int row_tiles, int column_tiles, typename Aside>
 static void multiply_tile_panels_fixed(TileRowPanel a, const char* b, int64_t steps, float* sums,
-                                       bool accumulate) {
+                                       bool accumulate, Aside& aside) {
   constexpr int64_t kStride = kTilePanelLines * sizeof(float);
   float* const lower = sums + kTileRows * kTilePanelLines;
   constexpr bool tall = row_tiles == 2, wide = column_tiles == 2;
@@ -216,6 +216,7 @@ static void multiply_tile_panels_fixed(TileRowPanel a, const char* b, int64_t st
       tile_multiply<2, 5, 6>();
     }
     if (tall && wide) tile_multiply<3, 5, 7>();
+    aside();
     a.at += a.step;
     b += kTileStepBytes;
   }
@@ -226,15 +227,17 @@ static void multiply_tile_panels_fixed(TileRowPanel a, const char* b, int64_t st
 }
 
 // sums (32, 32) = or += A (rows, steps * 32) B (steps * 32, columns); tiles without rows or columns
-// of the product are left out. A TileUnit must be alive.
+// of the product are left out. What there is to do on the side is done once a step: aside(). A
+// TileUnit must be alive.
+template <typename Aside>
 static inline void multiply_tile_panels(const TileRowPanel& a, const char* b, int64_t steps,
-                                        int64_t rows, int64_t columns, float* sums,
-                                        bool accumulate) {
+                                        int64_t rows, int64_t columns, float* sums, bool accumulate,
+                                        Aside& aside) {
   const bool tall = rows > kTileRows, wide = columns > kTileRows;
-  if (tall && wide) return multiply_tile_panels_fixed<2, 2>(a, b, steps, sums, accumulate);
-  if (tall) return multiply_tile_panels_fixed<2, 1>(a, b, steps, sums, accumulate);
-  if (wide) return multiply_tile_panels_fixed<1, 2>(a, b, steps, sums, accumulate);
-  multiply_tile_panels_fixed<1, 1>(a, b, steps, sums, accumulate);
+  if (tall && wide) return multiply_tile_panels_fixed<2, 2>(a, b, steps, sums, accumulate, aside);
+  if (tall) return multiply_tile_panels_fixed<2, 1>(a, b, steps, sums, accumulate, aside);
+  if (wide) return multiply_tile_panels_fixed<1, 2>(a, b, steps, sums, accumulate, aside);
+  multiply_tile_panels_fixed<1, 1>(a, b, steps, sums, accumulate, aside);
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -303,9 +303,9 @@ struct TileAhead {
 };
 
 // Small products first. Each pair of neighbours has a part in common, which stays in its register.
-template <bool tall, bool wide, typename Aside>
+template <bool tall, bool wide, typename Aside, typename OtherAside>
 static void multiply_split_panels_fixed(const char* a, const char* b, int64_t steps, float* sums,
-                                        Aside& aside) {
+                                        Aside& aside, OtherAside& other_aside) {
   constexpr int64_t kStride = kTilePanelLines * sizeof(float);
   tile_zero<0>();
   tile_zero<1>();
@@ -322,6 +322,7 @@ static void multiply_split_panels_fixed(const char* a, const char* b, int64_t st
     multiply_four<tall, wide>();
     load_part_of_b<wide>(b, 0);
     multiply_four<tall, wide>();
+    other_aside();
     load_part_of_a<tall>(a, 2);
     multiply_four<tall, wide>();
     load_part_of_a<tall>(a, 0);
@@ -335,16 +336,22 @@ static void multiply_split_panels_fixed(const char* a, const char* b, int64_t st
   if (tall && wide) tile_store<3>(sums + kTileRows * kTilePanelLines + kTileRows, kStride);
 }
 
-// sums (32, 32) = A (rows, steps * 32) B (steps * 32, columns), as multiply_tile_panels. What there
-// is to do on the side is done once a step: aside().
-template <typename Aside>
+// sums (32, 32) = A (rows, steps * 32) B (steps * 32, columns), as multiply_tile_panels, with two
+// things to do on the side, apart from each other.
+template <typename Aside, typename OtherAside>
 static inline void multiply_split_panels(const char* a, const char* b, int64_t steps, int64_t rows,
-                                         int64_t columns, float* sums, Aside& aside) {
+                                         int64_t columns, float* sums, Aside& aside,
+                                         OtherAside& other_aside) {
   const bool tall = rows > kTileRows, wide = columns > kTileRows;
-  if (tall && wide) return multiply_split_panels_fixed<true, true>(a, b, steps, sums, aside);
-  if (tall) return multiply_split_panels_fixed<true, false>(a, b, steps, sums, aside);
-  if (wide) return multiply_split_panels_fixed<false, true>(a, b, steps, sums, aside);
-  multiply_split_panels_fixed<false, false>(a, b, steps, sums, aside);
+  if (tall && wide) {
+    multiply_split_panels_fixed<true, true>(a, b, steps, sums, aside, other_aside);
+  } else if (tall) {
+    multiply_split_panels_fixed<true, false>(a, b, steps, sums, aside, other_aside);
+  } else if (wide) {
+    multiply_split_panels_fixed<false, true>(a, b, steps, sums, aside, other_aside);
+  } else {
+    multiply_split_panels_fixed<false, false>(a, b, steps, sums, aside, other_aside);
+  }
 }
 
 }  // namespace pymodel::cpu::PYMODEL_ISA

@@ -86,23 +86,17 @@ static void finish_plain_tile(const TileOfC<T, Out>& c, const float* tile, int64
   }
 }
 
-// Asks for the memory that finish_tile will read and write, so that it comes while the products are
+// Asks for the memory that finishing a row will read and write, so that it comes while products are
 // computed.
 template <typename T, typename Out>
-static void prefetch_tile_of_c(const Gemm& g, int64_t row, int64_t column, int64_t rows,
-                               int64_t columns) {
-  const TileOfC<T, Out> c = tile_of_c<T, Out>(g, row, column);
+PYMODEL_INLINE void prefetch_row_of_c(const TileOfC<T, Out>& c, int64_t i, int64_t columns) {
   constexpr int64_t kLine = 64 / sizeof(Out), kOtherLine = 64 / sizeof(T);
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < columns; j += kLine) {
-      __builtin_prefetch(c.out + i * c.out_stride + j, 1);
-    }
-    if (c.residual == nullptr && c.preactivation == nullptr) continue;
-    for (int64_t j = 0; j < columns; j += kOtherLine) {
-      if (c.residual != nullptr) __builtin_prefetch(c.residual + i * c.residual_stride + j);
-      if (c.preactivation != nullptr) {
-        __builtin_prefetch(c.preactivation + i * c.preactivation_stride + j, 1);
-      }
+  for (int64_t j = 0; j < columns; j += kLine) __builtin_prefetch(c.out + i * c.out_stride + j, 1);
+  if (c.residual == nullptr && c.preactivation == nullptr) return;
+  for (int64_t j = 0; j < columns; j += kOtherLine) {
+    if (c.residual != nullptr) __builtin_prefetch(c.residual + i * c.residual_stride + j);
+    if (c.preactivation != nullptr) {
+      __builtin_prefetch(c.preactivation + i * c.preactivation_stride + j, 1);
     }
   }
 }

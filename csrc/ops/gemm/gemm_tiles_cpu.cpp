@@ -1,8 +1,8 @@
 // gemm on the matrix unit (cpu/tile_unit.h): bfloat16, and float32 in three parts each
 // (cpu/tile_split.h). A and B are packed into panels of 32 rows or columns, an A of bfloat16 only
 // where it cannot be read in place; a task multiplies some hundred rows with a strip of columns
-// that stays in its second-level cache, 32 x 32 sums at a time, and finishes each such tile of C
-// while it is in the first-level cache.
+// that stays in its second-level cache, 32 x 32 sums at a time, and finishes each such tile of C on
+// the side of the next one's products.
 #include "ops/gemm/gemm_tiles_cpu.h"
 
 #ifdef PYMODEL_ISA_avx512_bf16
@@ -10,7 +10,7 @@
 #include "cpu/parallel.h"
 #include "cpu/tile_panel.h"
 #include "cpu/tile_split.h"
-#include "ops/gemm/gemm_epilogue_cpu.h"
+#include "ops/gemm/gemm_tile_finisher_cpu.h"
 #include "ops/gemm/gemm_tile_plan.h"
 
 namespace pymodel::cpu::PYMODEL_ISA {
@@ -103,17 +103,29 @@ PYMODEL_INLINE TileRowPanel row_panel(const TileBlock& block, int64_t row) {
   return packed_rows(block.packed_a + row / kTilePanelLines * panel_bytes<bfloat16>(block.depth));
 }
 
+PYMODEL_INLINE bool is_last_range(const TileBlock& block) {
+  return block.k + block.depth == block.g.a.shape[1];
+}
+
+// Whether sums are added to those of the ranges of k before when all are there: float32 begins anew
+// with each range, which keeps the rounding error low.
+template <typename T>
+PYMODEL_INLINE bool adds_later(const TileBlock& block) {
+  return sizeof(T) == sizeof(float) && block.k > 0;
+}
+
 // Up to 32 rows and columns of a block.
 struct TileOfBlock {
   int64_t row, rows, column, columns;
 };
 
 // sums (32, 32) = or += a panel of A, if it is packed, times one of B.
-template <typename Aside>
+template <typename Aside, typename Finisher>
 static void multiply_panels(const TileBlock& block, const TileOfBlock& at, bfloat16, const char*,
-                            const char* b, float* sums, bool accumulate, Aside&) {
+                            const char* b, float* sums, bool accumulate, Aside&,
+                            Finisher& finisher) {
   multiply_tile_panels(row_panel(block, at.row), b, tile_steps(block.depth), at.rows, at.columns,
-                       sums, accumulate);
+                       sums, accumulate, finisher);
 }
 
 // sums (32, 32) = a product, one multiply-add after the other: for elements that cannot be split.
@@ -134,47 +146,43 @@ static void multiply_plainly(const TileBlock& block, const TileOfBlock& at, floa
   }
 }
 
-// Here every range of k has sums of its own, which keeps the rounding error low.
-template <typename Aside>
+// The same of float32, which never adds.
+template <typename Aside, typename Finisher>
 static void multiply_panels(const TileBlock& block, const TileOfBlock& at, float, const char* a,
-                            const char* b, float* sums, bool accumulate, Aside& aside) {
-  alignas(64) float fresh[kTilePanelLines * kTilePanelLines];
-  float* const tile = accumulate ? fresh : sums;
+                            const char* b, float* sums, bool, Aside& aside, Finisher& finisher) {
   if (splits_in_range(a, b, block.depth)) {
-    multiply_split_panels(a, b, tile_steps(block.depth), at.rows, at.columns, tile, aside);
+    multiply_split_panels(a, b, tile_steps(block.depth), at.rows, at.columns, sums, aside,
+                          finisher);
   } else {
-    multiply_plainly(block, at, tile);
-  }
-  if (!accumulate) return;
-  for (int64_t i = 0; i < at.rows * kTilePanelLines; i += kLanes) {
-    store(sums + i, load(sums + i) + load(fresh + i));
+    multiply_plainly(block, at, sums);
   }
 }
 
 // Up to 32 rows of the block, whose panel is `a`, times columns [column, column_end), whose panels
-// `strip` holds; start_panel(panel) gives what there is to do on the side of a panel of columns.
+// `strip` holds; start_panel(panel) gives what there is to do on the side of a panel of columns
+// besides finishing the tile before.
 template <typename T, typename Out, typename Start>
 static void multiply_row_panel(const TileBlock& block, int64_t row, int64_t rows, const char* a,
                                int64_t column, int64_t column_end, const char* strip,
-                               const Start& start_panel) {
-  const Gemm& g = block.g;
-  const bool first = block.k == 0, last = block.k + block.depth == g.a.shape[1];
-  const int64_t panels = tile_steps(column_end - column);
-  alignas(64) float tile[kTilePanelLines * kTilePanelLines];
+                               TileFinisher<T, Out>& finisher, const Start& start_panel) {
+  const int64_t panels = tile_steps(column_end - column), steps = tile_steps(block.depth);
   for (int64_t panel = 0; panel < panels; ++panel) {
     const int64_t j = column + panel * kTilePanelLines;
     const TileOfBlock at = {row, rows, j, smaller(kTilePanelLines, column_end - j)};
-    const int64_t row_of_c = block.row + row, column_of_c = block.column + j;
-    float* sums = tile;
+    float* partial = nullptr;
     if (block.partial_sums != nullptr) {
-      sums = block.partial_sums + row * block.plan.columns + j * kTilePanelLines;
+      partial = block.partial_sums + row * block.plan.columns + j * kTilePanelLines;
     }
-    if (last) prefetch_tile_of_c<T, Out>(g, row_of_c, column_of_c, rows, at.columns);
+    const bool in_place = partial != nullptr && !adds_later<T>(block);
+    float* const sums = in_place ? partial : finisher.room();
+    // Of a range that is not the last, sums in place are all that is wanted.
+    const int64_t unfinished = in_place && !is_last_range(block) ? 0 : rows;
+    finisher.begin(block.row + row, block.column + j, unfinished, at.columns, sums,
+                   in_place ? nullptr : partial, steps);
     auto&& aside = start_panel(panel);
-    multiply_panels(block, at, T{}, a, strip + panel * panel_bytes<T>(block.depth), sums, !first,
-                    aside);
-    if (!last) continue;
-    finish_tile<T, Out>(g, sums, kTilePanelLines, row_of_c, column_of_c, rows, at.columns);
+    multiply_panels(block, at, T{}, a, strip + panel * panel_bytes<T>(block.depth), sums,
+                    block.k > 0, aside, finisher);
+    finisher.end();
   }
 }
 
@@ -186,17 +194,19 @@ static void multiply_strip(const TileBlock& block, int64_t row, int64_t row_end,
   const TileUnit unit;
   const int64_t panels = tile_steps(column_end - column), steps = tile_steps(block.depth);
   const int64_t lines = blocks(kSplitStepBytes / kTileRowBytes, panels);
+  TileFinisher<T, Out> finisher(block.g, is_last_range(block), adds_later<T>(block));
   for (int64_t i = row; i < row_end; i += kTilePanelLines) {
     const char* a = block.packed_a + i / kTilePanelLines * panel_bytes<T>(block.depth);
     const char* next = a + panel_bytes<T>(block.depth);
     const bool is_last = i + kTilePanelLines >= row_end;
     multiply_row_panel<T, Out>(
-        block, i, smaller(kTilePanelLines, row_end - i), a, column, column_end, strip,
+        block, i, smaller(kTilePanelLines, row_end - i), a, column, column_end, strip, finisher,
         [&](int64_t panel) {
           return is_last ? TileAhead{nullptr, 0}
                          : TileAhead{next + panel * lines * steps * kTileRowBytes, lines};
         });
   }
+  finisher.flush();
 }
 
 // The same where tasks pack their rows: `own` has room for two panels, the one that is multiplied
@@ -206,6 +216,7 @@ static void multiply_own_rows(const TileBlock& block, int64_t row, int64_t row_e
                               const char* strip) {
   const TileUnit unit;
   const int64_t calls = tile_steps(block.columns) * tile_steps(block.depth);
+  TileFinisher<T, Out> finisher(block.g, is_last_range(block), adds_later<T>(block));
   const auto packer = [&](int64_t i, char* panel) {
     const int64_t rows = smaller(kTilePanelLines, row_end - i);
     return RowPacker(rows_of_a<T>(block, rows > 0 ? i : row), rows, block.depth, panel, calls);
@@ -215,12 +226,14 @@ static void multiply_own_rows(const TileBlock& block, int64_t row, int64_t row_e
   for (int64_t i = row; i < row_end; i += kTilePanelLines) {
     RowPacker next = packer(i + kTilePanelLines, other);
     multiply_row_panel<T, Out>(block, i, smaller(kTilePanelLines, row_end - i), panel, 0,
-                               block.columns, strip, [&](int64_t) -> RowPacker& { return next; });
+                               block.columns, strip, finisher,
+                               [&](int64_t) -> RowPacker& { return next; });
     next.finish();
     char* const multiplied = panel;
     panel = other;
     other = multiplied;
   }
+  finisher.flush();
 }
 
 template <typename T, typename Out>
