@@ -53,7 +53,7 @@ PYMODEL_INLINE Words take_part(Vec& x) {
 }
 
 // The upper halves of two vectors of words side by side. What is left of a tiny number is subnormal
-// and has lower halves as well, which may not get into the numbers beside it.
+// and has lower halves as well, which must not get into the numbers beside it.
 PYMODEL_INLINE Words pair_words(Words low, Words high) {
   return (Words)_mm512_mask_blend_epi16(0xaaaaaaaau, (__m512i)(low >> 16), (__m512i)high);
 }

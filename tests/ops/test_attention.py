@@ -67,6 +67,14 @@ def test_attention_of_large_and_small_numbers(scaled: str, power: int) -> None:
     check([q * factor, k / factor, v] if scaled == "scores" else [q, k, v * factor], causal=True)
 
 
+def test_attention_of_tiny_numbers_beside_others() -> None:
+    # Parts of those are subnormal.
+    random = np.random.default_rng(0)
+    inputs = draw_qkv(1, 100, 150, 2, 2, 32, 32)
+    tiny = [np.exp2(random.uniform(-149, -90, x.shape)) for x in inputs]
+    check([np.where(random.random(x.shape) < 0.2, x * y, x) for x, y in zip(inputs, tiny, strict=True)])
+
+
 def test_attention_keeps_infinities_in_their_column() -> None:
     q, k, v = draw_qkv(1, 70, 70, 2, 2, 32, 32)
     v[0, 40, 1, 5] = np.inf

@@ -1,5 +1,6 @@
-// Tiles of C are finished on the side of the products that come after them, a few rows at a time:
-// those wait for the matrix unit, whose sums this would have to wait for at once.
+// Tiles of C are finished a few rows at a time on the side of the next tile's products, which leave
+// the vector units idle. Right after its own products a tile would have to wait for the last sums,
+// and the matrix unit for the tile.
 #pragma once
 
 #include "cpu/tile_panel.h"
@@ -22,7 +23,7 @@ struct TileSums {
 // products is short. z = sums + bias, and `other` is
 enum class Finish {
   products,          // nothing:          c = z
-  more_products,     // earlier:          c = z + other
+  more_products,     // earlier:          c = (sums + other) + bias, the order of finish_row
   residual,          // the residual:     c = z + other
   activation,        // nothing:          c = f(z)
   saved_activation,  // preactivation:    other = z, c = f(other)
@@ -49,13 +50,12 @@ PYMODEL_INLINE OtherRows<T> other_rows(const TileSums<T, Out>& tile, int64_t row
   return other;
 }
 
-// Asks for the memory of the tile after at once.
+// Asks for the same rows of the next tile meanwhile.
 template <Finish what, Activation kind, typename T, typename Out>
 static void finish_whole_rows(const TileSums<T, Out>& tile, const TileSums<T, Out>& next,
                               int64_t row, int64_t row_end) {
-  constexpr bool adds = what == Finish::more_products || what == Finish::residual;
   constexpr bool saves = what == Finish::saved_activation;
-  constexpr bool has_other = adds || saves || what == Finish::gradient;
+  constexpr bool has_other = what != Finish::products && what != Finish::activation;
   // The number that changes no other, not even -0, when it is added.
   Vec bias[2] = {broadcast(-0.0f), broadcast(-0.0f)};
   if (tile.c.bias != nullptr) {
@@ -69,8 +69,10 @@ static void finish_whole_rows(const TileSums<T, Out>& tile, const TileSums<T, Ou
   for (int64_t i = row; i < row_end; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < 2 * kLanes; j += kLanes) {
-      Vec z = load(sums + j) + bias[j / kLanes];
-      if (adds) z += load(other.at + j);
+      Vec z = load(sums + j);
+      if (what == Finish::more_products) z += load(other.at + j);
+      z += bias[j / kLanes];
+      if (what == Finish::residual) z += load(other.at + j);
       if (saves) {
         // As finish_vector: of what was stored.
         store(other.at + j, z);
@@ -152,7 +154,7 @@ PYMODEL_INLINE FinishRows<T, Out> whole_rows_finisher(const Gemm& g, bool has_ea
 // Of the tiles of a task, one after the other:
 //
 //   begin(...)      of a tile whose products come now
-//   operator()      so many times, on their side: finishes some rows of the tile before
+//   operator()      `calls` times, on their side: finishes some rows of the tile before
 //   end()           the products are there; finishes what is left of the tile before
 //
 // and flush() after the last one.
@@ -175,6 +177,8 @@ class TileFinisher {
   // Memory for the sums of the next tile.
   float* room() { return rooms_[turn_]; }
 
+  // Of C from (row, column) on; `sums` and `earlier` (32, 32), the latter of ranges of k before or
+  // null. operator() will be called `calls` times.
   void begin(int64_t row, int64_t column, int64_t rows, int64_t columns, const float* sums,
              float* earlier, int64_t calls) {
     next_ = {tile_of_c<T, Out>(g_, row, column), sums, earlier, rows, columns};

@@ -173,12 +173,12 @@ static void multiply_row_panel(const TileBlock& block, int64_t row, int64_t rows
     if (block.partial_sums != nullptr) {
       partial = block.partial_sums + row * block.plan.columns + j * kTilePanelLines;
     }
-    const bool in_place = partial != nullptr && !adds_later<T>(block);
-    float* const sums = in_place ? partial : finisher.room();
+    const bool sums_in_place = partial != nullptr && !adds_later<T>(block);
+    float* const sums = sums_in_place ? partial : finisher.room();
     // Of a range that is not the last, sums in place are all that is wanted.
-    const int64_t unfinished = in_place && !is_last_range(block) ? 0 : rows;
+    const int64_t unfinished = sums_in_place && !is_last_range(block) ? 0 : rows;
     finisher.begin(block.row + row, block.column + j, unfinished, at.columns, sums,
-                   in_place ? nullptr : partial, steps);
+                   sums_in_place ? nullptr : partial, steps);
     auto&& aside = start_panel(panel);
     multiply_panels(block, at, T{}, a, strip + panel * panel_bytes<T>(block.depth), sums,
                     block.k > 0, aside, finisher);
