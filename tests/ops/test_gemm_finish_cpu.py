@@ -43,7 +43,7 @@ def test_gemm_adds_a_bias_and_a_residual_to_tiles(dtype: str, m: int, n: int, k:
         to_torch(a.numpy(), t) @ to_torch(b.numpy(), t) + to_torch(bias.numpy(), t)
         for t in (TORCH_DTYPES[dtype], torch.float64)
     ]
-    assert_as_good_as_torch(with_bias, *sums, dtype)
+    assert_as_good_as_torch(with_bias, sums[0], sums[1], dtype)
     same, exact = (z + to_torch(residual.numpy(), z.dtype) for z in sums)
     assert_as_good_as_torch(with_both, same, exact, dtype)
     if dtype == "float32":
