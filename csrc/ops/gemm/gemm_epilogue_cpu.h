@@ -86,21 +86,6 @@ static void finish_plain_tile(const TileOfC<T, Out>& c, const float* tile, int64
   }
 }
 
-// Asks for the memory that finishing a row will read and write, so that it comes while products are
-// computed.
-template <typename T, typename Out>
-PYMODEL_INLINE void prefetch_row_of_c(const TileOfC<T, Out>& c, int64_t i, int64_t columns) {
-  constexpr int64_t kLine = 64 / sizeof(Out), kOtherLine = 64 / sizeof(T);
-  for (int64_t j = 0; j < columns; j += kLine) __builtin_prefetch(c.out + i * c.out_stride + j, 1);
-  if (c.residual == nullptr && c.preactivation == nullptr) return;
-  for (int64_t j = 0; j < columns; j += kOtherLine) {
-    if (c.residual != nullptr) __builtin_prefetch(c.residual + i * c.residual_stride + j);
-    if (c.preactivation != nullptr) {
-      __builtin_prefetch(c.preactivation + i * c.preactivation_stride + j, 1);
-    }
-  }
-}
-
 template <typename T, typename Out>
 static void finish_tile(const Gemm& g, const float* tile, int64_t ld, int64_t row, int64_t column,
                         int64_t rows, int64_t columns) {

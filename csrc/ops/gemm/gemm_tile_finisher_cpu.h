@@ -106,6 +106,21 @@ static __attribute__((noinline)) void finish_row(const TileSums<T, Out>& tile, i
   }
 }
 
+// Asks for the memory that finishing a row will read and write, so that it comes while products are
+// computed.
+template <typename T, typename Out>
+PYMODEL_INLINE void prefetch_row_of_c(const TileOfC<T, Out>& c, int64_t i, int64_t columns) {
+  constexpr int64_t kLine = 64 / sizeof(Out), kOtherLine = 64 / sizeof(T);
+  for (int64_t j = 0; j < columns; j += kLine) __builtin_prefetch(c.out + i * c.out_stride + j, 1);
+  if (c.residual == nullptr && c.preactivation == nullptr) return;
+  for (int64_t j = 0; j < columns; j += kOtherLine) {
+    if (c.residual != nullptr) __builtin_prefetch(c.residual + i * c.residual_stride + j);
+    if (c.preactivation != nullptr) {
+      __builtin_prefetch(c.preactivation + i * c.preactivation_stride + j, 1);
+    }
+  }
+}
+
 template <Activation kind, typename T, typename Out>
 static void finish_rows(const TileSums<T, Out>& tile, const TileSums<T, Out>& next, int64_t row,
                         int64_t row_end) {
@@ -205,6 +220,7 @@ class TileFinisher {
   }
 
   const Gemm& g_;
+  // For any tile, for whole ones or null, and for the one that is finished.
   FinishRows<T, Out> any_ = nullptr, whole_ = nullptr, finish_ = nullptr;
   TileSums<T, Out> tile_ = {}, next_ = {};  // that is finished, and that is multiplied
   int64_t row_ = 0, share_ = 0;
